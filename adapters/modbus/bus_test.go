@@ -1,0 +1,98 @@
+package modbus_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gateway/adapters"
+	"gateway/adapters/modbus"
+	"gateway/adapters/port"
+	"gateway/adapters/sim"
+)
+
+func TestASampleOfEachTableOverTCP(t *testing.T) {
+	m := sim.NewModbus()
+	m.Unit(1).Set(sim.Coils, 3, 1).Set(sim.DiscreteInputs, 10, 0, 1).Set(sim.InputRegisters, 100, 0xfff6).Set(sim.HoldingRegisters, 0, 0x4366, 0x199a)
+	s := newSink()
+	start(t, modbus.Options{
+		Name: "plc", Framing: modbus.TCP, Address: tcpServer(t, m), Sink: s,
+		Devices: []modbus.Device{{Name: "dev", Unit: 1, Interval: time.Hour, Points: []modbus.Point{
+			point("pump", modbus.Coil, 3, field(t, "bool")),
+			point("door", modbus.Discrete, 11, field(t, "bool")),
+			point("temperature", modbus.Input, 100, field(t, "int16")),
+			point("voltage", modbus.Holding, 0, field(t, "float32")),
+		}}},
+	})
+	sample := s.next(t)
+	want(t, sample, "pump", good(adapters.BoolValue(true)))
+	want(t, sample, "door", good(adapters.BoolValue(true)))
+	want(t, sample, "temperature", good(adapters.IntValue(-10)))
+	want(t, sample, "voltage", good(adapters.FloatValue(230.1)))
+}
+
+func TestEveryFramingGivesTheSame(t *testing.T) {
+	for _, f := range []modbus.Framing{modbus.TCP, modbus.RTU, modbus.RTUOverTCP, modbus.ASCII} {
+		t.Run(f.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := sim.NewModbus()
+				m.Unit(7).Set(sim.InputRegisters, 0, 1, 2, 3)
+				s := newSink()
+				o := modbus.Options{Framing: f, Address: "h:1", Port: port.Config{Name: "p", Baud: 9600}, Sink: s,
+					Devices: []modbus.Device{{Name: "dev", Unit: 7, Points: []modbus.Point{point("x", modbus.Input, 2, field(t, "uint16"))}}}}
+				switch f {
+				case modbus.TCP:
+					o.Dial = pipeDial(t, m.ServeConn)
+				case modbus.RTUOverTCP:
+					o.Dial = pipeDial(t, m.ServeRTU)
+				case modbus.RTU:
+					o.Open = pipeLine(t, m.ServeRTU)
+				case modbus.ASCII:
+					o.Open = pipeLine(t, m.ServeASCII)
+				}
+				start(t, o)
+				want(t, s.next(t), "x", good(adapters.UintValue(3)))
+			})
+		})
+	}
+}
+
+func TestAWriteGoesInFrontAndIsReadBack(t *testing.T) {
+	m := sim.NewModbus()
+	m.Unit(1).Set(sim.HoldingRegisters, 0, 0, 0, 0xff00).Set(sim.Coils, 0, 0)
+	s := newSink()
+	setpoint := point("setpoint", modbus.Holding, 0, field(t, "float32"))
+	setpoint.Writable = true
+	relay := point("relay", modbus.Coil, 0, field(t, "bool"))
+	relay.Writable = true
+	part := point("mode", modbus.Holding, 2, field(t, "uint8_low"))
+	part.Writable = true
+	locked := point("locked", modbus.Holding, 2, field(t, "uint16"))
+	b, _ := start(t, modbus.Options{
+		Framing: modbus.TCP, Address: tcpServer(t, m), Sink: s,
+		Devices: []modbus.Device{{Name: "dev", Unit: 1, Interval: time.Hour, Points: []modbus.Point{setpoint, relay, part, locked}}},
+	})
+	s.next(t)
+	ctx := context.Background()
+	for name, v := range map[string]adapters.Value{"setpoint": adapters.FloatValue(21.5), "relay": adapters.BoolValue(true), "mode": adapters.UintValue(3)} {
+		got, err := b.Write(ctx, "dev", name, v)
+		if got != v || err != nil {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+		want(t, s.next(t), name, good(v))
+	}
+	if got := m.Unit(1).Get(sim.HoldingRegisters, 2); got != 0xff03 {
+		t.Errorf("the other half of the register was touched: %04x", got)
+	}
+	if _, err := b.Write(ctx, "dev", "locked", adapters.UintValue(1)); !errors.Is(err, modbus.ErrNotWritable) {
+		t.Errorf("locked: %v", err)
+	}
+	if _, err := b.Write(ctx, "dev", "none", adapters.UintValue(1)); !errors.Is(err, modbus.ErrNoPoint) {
+		t.Errorf("none: %v", err)
+	}
+	if _, err := b.Write(ctx, "dev", "mode", adapters.UintValue(300)); err == nil {
+		t.Error("300 fits into eight bits")
+	}
+}

@@ -1,0 +1,327 @@
+package modbus
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	gb "github.com/goburrow/modbus"
+
+	"gateway/adapters"
+)
+
+// A device is one unit at work: what it is to be asked, what was learned about it, how it fares.
+type device struct {
+	Device
+	schema   adapters.Schema
+	client   gb.Client
+	packager gb.Packager
+	items    []item
+	raw      [][]byte          // per item: what was read in this cycle
+	reason   []adapters.Reason // per item: why it was not; "" where raw is of this cycle
+	itemOf   []int             // per point
+	factorOf []int             // per point, -1: none
+	groupOf  []int             // per point
+	groups   []group
+	tick     time.Duration // divides all intervals; how often the schedule looks at the device
+
+	learned learned
+	plans   map[uint64][]block // by the set of groups that are due
+	first   int                // the block that a cycle begins with, turned on after a failure
+	noMask  bool               // the device does not know function 22
+	base    uint16             // SunSpec: the model's first register, from which addresses count
+	located bool               // SunSpec: base is known
+
+	status adapters.DeviceStatus
+}
+
+// A group is the points of a device that share an interval.
+type group struct {
+	interval time.Duration
+	start    time.Time // turns are at whole multiples of the interval after it
+	next     time.Time // the next turn
+	off      bool      // next is out of the rhythm: an attempt after a failure
+	points   []int
+}
+
+// maxTick is how long a device that failed waits at most beyond its backoff, however long its
+// interval is.
+const maxTick = 10 * time.Second
+
+// maxGroups is how many different intervals a device may have.
+const maxGroups = 64
+
+func newDevice(d Device, bus string, f Framing, l *link) (*device, error) {
+	dev := &device{Device: d, status: adapters.DeviceStatus{Device: d.Name}}
+	dev.packager = packager(f, d.Unit)
+	dev.client = gb.NewClient2(dev.packager, l)
+	dev.schema = adapters.Schema{Bus: bus, Device: d.Name, Labels: d.Labels}
+	groupOf := map[time.Duration]int{}
+	factors := map[Register]int{}
+	for i := range d.Points {
+		p := &d.Points[i]
+		dev.schema.Points = append(dev.schema.Points, p.Point)
+		dev.itemOf = append(dev.itemOf, len(dev.items))
+		dev.items = append(dev.items, item{kind: p.Kind, address: p.Address, count: p.registers()})
+		interval := p.Interval
+		if interval == 0 {
+			interval = d.Interval
+		}
+		g, ok := groupOf[interval]
+		if !ok {
+			if g = len(dev.groups); g == maxGroups {
+				return nil, fmt.Errorf("modbus: bus %q, device %q: more than %d different intervals", bus, d.Name, maxGroups)
+			}
+			groupOf[interval] = g
+			dev.groups = append(dev.groups, group{interval: interval})
+		}
+		dev.groupOf = append(dev.groupOf, g)
+		dev.groups[g].points = append(dev.groups[g].points, i)
+	}
+	for i := range d.Points {
+		f := d.Points[i].Factor
+		if f == nil {
+			dev.factorOf = append(dev.factorOf, -1)
+			continue
+		}
+		n, ok := factors[*f]
+		if !ok {
+			n = len(dev.items)
+			factors[*f] = n
+			dev.items = append(dev.items, item{kind: f.Kind, address: f.Address, count: 1})
+		}
+		dev.factorOf = append(dev.factorOf, n)
+	}
+	dev.reason = make([]adapters.Reason, len(dev.items))
+	for _, it := range dev.items {
+		size := 2 * it.count
+		if it.kind.Bits() {
+			size = 1
+		}
+		dev.raw = append(dev.raw, make([]byte, size))
+	}
+	for _, g := range dev.groups {
+		dev.tick = gcd(dev.tick, g.interval)
+	}
+	dev.tick = fraction(dev.tick, maxTick)
+	dev.learned = newLearned(&d, dev.items)
+	return dev, nil
+}
+
+// packager returns goburrow's packing for a framing, with the unit id set. The handlers are used for
+// that alone: they open nothing.
+func packager(f Framing, unit byte) gb.Packager {
+	switch f {
+	case TCP, UDP:
+		h := gb.NewTCPClientHandler("")
+		h.SlaveId = unit
+		return h
+	case ASCII:
+		h := gb.NewASCIIClientHandler("")
+		h.SlaveId = unit
+		return h
+	}
+	h := gb.NewRTUClientHandler("")
+	h.SlaveId = unit
+	return h
+}
+
+// fraction returns the longest whole fraction of d that is at most most, d where none is near that.
+func fraction(d, most time.Duration) time.Duration {
+	least := (d + most - 1) / most
+	for n := least; n > 1 && n < d && n < 1000*least; n++ {
+		if d%n == 0 {
+			return d / n
+		}
+	}
+	return d // next to no odd interval has none
+}
+
+func gcd(a, b time.Duration) time.Duration {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
+// start sets the groups' first turn.
+func (d *device) start(at time.Time) {
+	for i := range d.groups {
+		d.groups[i].start, d.groups[i].next = at, at
+	}
+}
+
+// due returns the set of groups whose turn has come by the time that the schedule says.
+func (d *device) due(at time.Time) uint64 {
+	var set uint64
+	for i := range d.groups {
+		if !d.groups[i].next.After(at) {
+			set |= 1 << i
+		}
+	}
+	return set
+}
+
+// next returns when the first group has its turn.
+func (d *device) next() (at time.Time, ok bool) {
+	for i := range d.groups {
+		if g := &d.groups[i]; !ok || g.next.Before(at) {
+			at, ok = g.next, true
+		}
+	}
+	return at, ok
+}
+
+// done moves the groups in set on to their next turn, and counts those that were missed because the
+// bus was busy.
+func (d *device) done(set uint64, now time.Time) (overruns uint64) {
+	for i := range d.groups {
+		g := &d.groups[i]
+		if set>>i&1 == 0 {
+			continue
+		}
+		if g.off {
+			g.next, g.off = g.turn(now), false
+			continue
+		}
+		g.next = g.next.Add(g.interval)
+		if late := now.Sub(g.next); late > 0 {
+			missed := late / g.interval
+			overruns += uint64(missed)
+			g.next = g.next.Add(missed * g.interval)
+		}
+	}
+	return overruns
+}
+
+// turn returns the first turn of the rhythm that is not before t.
+func (g *group) turn(t time.Time) time.Time {
+	turns := (t.Sub(g.start) + g.interval - 1) / g.interval
+	return g.start.Add(turns * g.interval)
+}
+
+// postpone lets the device rest until t. Then all of its groups have a turn, for all were said to be
+// bad; in their rhythm where that is soon.
+func (d *device) postpone(t time.Time) {
+	for i := range d.groups {
+		g := &d.groups[i]
+		g.next, g.off = g.turn(t), false
+		if g.next.Sub(t) >= d.tick {
+			g.next, g.off = t, true
+		}
+	}
+}
+
+// blocks returns the requests that give the groups in set.
+func (d *device) blocks(set uint64, now time.Time) []block {
+	if d.learned.changed(now) {
+		d.plans = nil
+	}
+	if b, ok := d.plans[set]; ok {
+		return b
+	}
+	var want []int
+	seen := make([]bool, len(d.items))
+	add := func(n int) {
+		if n >= 0 && !seen[n] {
+			seen[n] = true
+			if d.learned.ask(n, now) {
+				want = append(want, n)
+			}
+		}
+	}
+	for i := range d.groups {
+		if set>>i&1 == 0 {
+			continue
+		}
+		for _, p := range d.groups[i].points {
+			add(d.itemOf[p])
+			add(d.factorOf[p])
+		}
+	}
+	b := plan(d.items, want, d.learned.limits())
+	if d.plans == nil {
+		d.plans = map[uint64][]block{}
+	}
+	d.plans[set] = b
+	return b
+}
+
+// read carries out one read request. The result is valid until the next exchange.
+func (d *device) read(k Kind, address uint16, count int) ([]byte, error) {
+	switch k {
+	case Coil:
+		return d.client.ReadCoils(address, uint16(count))
+	case Discrete:
+		return d.client.ReadDiscreteInputs(address, uint16(count))
+	case Input:
+		return d.client.ReadInputRegisters(address, uint16(count))
+	}
+	return d.client.ReadHoldingRegisters(address, uint16(count))
+}
+
+// take hands the answer to a block's request to its items.
+func (d *device) take(b *block, data []byte) {
+	for _, n := range b.items {
+		it := &d.items[n]
+		at := int(it.address) - int(b.address)
+		if b.kind.Bits() {
+			d.raw[n][0] = data[at/8] >> (at % 8) & 1
+		} else {
+			copy(d.raw[n], data[2*at:])
+		}
+		d.reason[n] = ""
+	}
+}
+
+// reading decodes a point from what the cycle read.
+func (d *device) reading(p int) adapters.Reading {
+	r := adapters.Reading{Point: p, Quality: adapters.Bad}
+	n := d.itemOf[p]
+	if r.Reason = d.reason[n]; r.Reason != "" {
+		return r
+	}
+	exp := 0
+	if f := d.factorOf[p]; f >= 0 {
+		if r.Reason = d.reason[f]; r.Reason != "" {
+			return r
+		}
+		exp = int(int16(uint16(d.raw[f][0])<<8 | uint16(d.raw[f][1])))
+		if exp < -10 || exp > 10 { // SunSpec's range; 0x8000 says that there is none
+			r.Reason = adapters.ReasonSentinel
+			return r
+		}
+	}
+	if r.Value, r.Reason = d.Points[p].decode(d.raw[n], exp); r.Reason == "" {
+		r.Quality = adapters.Good
+	}
+	return r
+}
+
+// decode decodes a point. With a scale factor the value is always a float, for the factor may change.
+func (p *Point) decode(raw []byte, exp int) (adapters.Value, adapters.Reason) {
+	v, reason := p.Field.DecodeExp(raw, exp)
+	if x, ok := v.Number(); ok && p.Factor != nil {
+		v = adapters.FloatValue(x)
+	}
+	return v, reason
+}
+
+// patiently asks again while the device is busy.
+func (d *device) patiently(ctx context.Context, l *link, ask func() ([]byte, error)) ([]byte, error) {
+	data, err := ask()
+	if !busy(err) {
+		return data, err
+	}
+	end := time.Now().Add(d.Patience)
+	for pause := 50 * time.Millisecond; busy(err); pause = min(2*pause, 5*time.Second) {
+		if time.Now().Add(pause).After(end) {
+			return nil, err
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return nil, err
+		}
+		data, err = ask()
+	}
+	return data, err
+}

@@ -1,0 +1,269 @@
+package modbus_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gateway/adapters"
+	"gateway/adapters/modbus"
+	"gateway/adapters/sim"
+)
+
+// learn runs one device with points r0… on a line in memory.
+func learn(t *testing.T, test func(t *testing.T, u *sim.ModbusUnit, s *sink), points int, change func(*modbus.Device)) {
+	synctest.Test(t, func(t *testing.T) {
+		m := sim.NewModbus()
+		u := m.Unit(1)
+		s := newSink()
+		d := modbus.Device{Name: "dev", Unit: 1, Interval: time.Second, Timeout: 100 * time.Millisecond, Points: registers(t, 0, points)}
+		if change != nil {
+			change(&d)
+		}
+		o := modbus.Options{Framing: modbus.TCP, Address: "h:1", Dial: pipeDial(t, m.ServeConn), Sink: s, Devices: []modbus.Device{d}}
+		for i := range uint16(points) {
+			u.Set(sim.HoldingRegisters, i, i)
+		}
+		u.Set(sim.HoldingRegisters, 200, make([]uint16, 10)...)
+		start(t, o)
+		test(t, u, s)
+	})
+}
+
+// settle waits for as many samples and returns the last.
+func settle(t *testing.T, s *sink, cycles int) adapters.Sample {
+	t.Helper()
+	var last adapters.Sample
+	for range cycles {
+		last = s.next(t)
+	}
+	return last
+}
+
+// modbus4mqtt#13: one bad register fails the whole batch.
+func TestOneBadRegisterHurtsNobody(t *testing.T) {
+	learn(t, func(t *testing.T, u *sim.ModbusUnit, s *sink) {
+		settle(t, s, 1)
+		u.Clear(sim.HoldingRegisters, 37)
+		first := s.next(t)
+		for i := range 100 {
+			if i == 37 {
+				want(t, first, "r37", bad("refused: exception 2"))
+			} else {
+				want(t, first, "r"+itoa(i), good(adapters.UintValue(uint64(i))))
+			}
+		}
+		// What was learned is used: from now on two requests a cycle, none of which is refused.
+		u.Requests()
+		again := s.next(t)
+		want(t, again, "r37", bad("refused: exception 2"))
+		want(t, again, "r99", good(adapters.UintValue(99)))
+		if n := len(u.Requests()); n != 2 {
+			t.Errorf("%d requests in the cycle after, want 2", n)
+		}
+		// It is tried again now and then, and taken back when it is there.
+		u.Set(sim.HoldingRegisters, 37, 37)
+		end := time.Now().Add(time.Hour)
+		for get(t, s.next(t), "r37").Quality != adapters.Good {
+			if time.Now().After(end) {
+				t.Fatal("an address that is there again is not read within an hour")
+			}
+		}
+		settle(t, s, 1)
+		u.Requests()
+		s.next(t)
+		if n := len(u.Requests()); n != 1 {
+			t.Errorf("%d requests a cycle when all is well again", n)
+		}
+	}, 100, nil)
+}
+
+func TestManyBadRegistersAreFoundInAFewCycles(t *testing.T) {
+	learn(t, func(t *testing.T, u *sim.ModbusUnit, s *sink) {
+		settle(t, s, 1)
+		for a := uint16(3); a < 100; a += 7 {
+			u.Clear(sim.HoldingRegisters, a)
+		}
+		last := settle(t, s, 4)
+		for i := range 100 {
+			if i >= 3 && (i-3)%7 == 0 {
+				want(t, last, "r"+itoa(i), bad("refused: exception 2"))
+			} else {
+				want(t, last, "r"+itoa(i), good(adapters.UintValue(uint64(i))))
+			}
+		}
+	}, 100, nil)
+}
+
+func TestTheDevicesRealMaximumIsLearned(t *testing.T) {
+	learn(t, func(t *testing.T, u *sim.ModbusUnit, s *sink) {
+		settle(t, s, 1)
+		u.Limit(37)
+		for range 12 {
+			sample := s.next(t)
+			for i := range 100 {
+				want(t, sample, "r"+itoa(i), good(adapters.UintValue(uint64(i))))
+			}
+		}
+		u.Requests()
+		s.next(t)
+		var sizes []int
+		for _, r := range u.Requests() {
+			sizes = append(sizes, int(r.PDU[4]))
+		}
+		if !slices.Equal(sizes, []int{37, 37, 26}) {
+			t.Errorf("requests for %v registers, want 37, 37, 26", sizes)
+		}
+	}, 100, nil)
+}
+
+func TestAHoleThatMustNotBeReadIsLearned(t *testing.T) {
+	learn(t, func(t *testing.T, u *sim.ModbusUnit, s *sink) {
+		settle(t, s, 1)
+		u.Clear(sim.HoldingRegisters, 2, 3)
+		sample := s.next(t)
+		want(t, sample, "r0", good(adapters.UintValue(0)))
+		want(t, sample, "r5", good(adapters.UintValue(5)))
+		u.Requests()
+		sample = s.next(t)
+		want(t, sample, "r5", good(adapters.UintValue(5)))
+		if n := len(u.Requests()); n != 2 {
+			t.Errorf("%d requests in the cycle after, want 2", n)
+		}
+	}, 6, func(d *modbus.Device) { d.Points = slices.Delete(d.Points, 2, 4) })
+}
+
+func TestAFunctionThatTheDeviceDoesNotKnowIsLeftOut(t *testing.T) {
+	learn(t, func(t *testing.T, u *sim.ModbusUnit, s *sink) {
+		settle(t, s, 1)
+		u.Fault(sim.ModbusFault{Exception: 1})
+		want(t, s.next(t), "r0", bad("refused: exception 1"))
+		u.Requests()
+		s.next(t)
+		if n := len(u.Requests()); n != 0 {
+			t.Errorf("%d requests for what the device does not know", n)
+		}
+	}, 3, nil)
+}
+
+// Some devices do not refuse an address that they do not have: they fall silent.
+func TestABlockThatTheDeviceDoesNotAnswerIsNarrowedDown(t *testing.T) {
+	learn(t, func(t *testing.T, u *sim.ModbusUnit, s *sink) {
+		settle(t, s, 1)
+		u.Mute(sim.HoldingRegisters, 45)
+		end := time.Now().Add(10 * time.Minute)
+		for {
+			sample := s.next(t)
+			n := 0
+			for _, r := range sample.Readings {
+				if r.Quality == adapters.Good {
+					n++
+				}
+			}
+			if n == 49 {
+				want(t, sample, "r45", bad(adapters.ReasonTimeout))
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%d of 50 points after ten minutes", n)
+			}
+		}
+	}, 50, func(d *modbus.Device) {
+		// Two blocks: one that is always answered shows that the device is alive.
+		for i := range 10 {
+			d.Points[i].Address = uint16(200 + i)
+		}
+	})
+}
+
+func TestBusyIsAReasonNotAZero(t *testing.T) { // home-assistant/core#51103
+	learn(t, func(t *testing.T, u *sim.ModbusUnit, s *sink) {
+		settle(t, s, 1)
+		u.Always(&sim.ModbusFault{Exception: 6})
+		want(t, s.next(t), "r1", bad(adapters.ReasonBusy))
+		u.Always(nil)
+		want(t, settle(t, s, 2), "r1", good(adapters.UintValue(1)))
+	}, 3, nil)
+}
+
+func TestPointsHaveIntervalsOfTheirOwn(t *testing.T) {
+	learn(t, func(t *testing.T, u *sim.ModbusUnit, s *sink) {
+		for range 11 {
+			s.next(t)
+		}
+		counts := map[string]int{}
+		for _, sample := range s.of("dev") {
+			for _, r := range sample.Readings {
+				counts[sample.Schema.Points[r.Point].Name]++
+			}
+		}
+		if counts["r0"] != 11 || counts["r1"] != 3 || counts["r2"] != 11 {
+			t.Errorf("in 10 s: %v, want r0 11, r1 (every 5 s) 3, r2 11", counts)
+		}
+		for _, sample := range s.of("dev") {
+			if sample.Time%adapters.Instant(time.Second) > adapters.Instant(100*time.Millisecond) {
+				t.Errorf("a sample at %v", time.Duration(sample.Time))
+			}
+		}
+	}, 3, func(d *modbus.Device) { d.Points[1].Interval = 5 * time.Second })
+}
+
+// A gateway that passes requests on to a serial line answers for its silent devices: exceptions 10 and
+// 11 are no answers of theirs.
+func TestAGatewaysExceptionForASilentDeviceIsATimeout(t *testing.T) {
+	for _, code := range []byte{10, 11} {
+		synctest.Test(t, func(t *testing.T) {
+			m := sim.NewModbus()
+			m.Unit(1).Set(sim.HoldingRegisters, 0, 1).Always(&sim.ModbusFault{Exception: code})
+			m.Unit(2).Set(sim.HoldingRegisters, 0, 2)
+			s := newSink()
+			b, stop := start(t, modbus.Options{Framing: modbus.TCP, Address: "h:1", Dial: pipeDial(t, m.ServeConn), Sink: s, Devices: []modbus.Device{
+				{Name: "silent", Unit: 1, Interval: time.Second, Points: registers(t, 0, 1)},
+				{Name: "well", Unit: 2, Interval: time.Second, Points: registers(t, 0, 1)},
+			}})
+			time.Sleep(5*time.Minute + 500*time.Millisecond)
+			stop()
+			for _, sample := range s.of("silent") {
+				want(t, sample, "r0", bad(adapters.ReasonTimeout))
+			}
+			if n := m.Unit(1).Count(); n > 15 {
+				t.Errorf("the silent device was asked %d times in five minutes", n)
+			}
+			if n := len(s.of("well")); n != 301 {
+				t.Errorf("%d samples of its neighbour in five minutes", n)
+			}
+			if d := b.Status().Devices[0]; d.State != adapters.Offline {
+				t.Errorf("%+v", d)
+			}
+		})
+	}
+}
+
+func TestAWriteToABusThatHasStoppedSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := sim.NewModbus()
+		m.Unit(1).Set(sim.HoldingRegisters, 0, 1)
+		points := registers(t, 0, 1)
+		points[0].Writable = true
+		b, stop := start(t, modbus.Options{Framing: modbus.TCP, Address: "h:1", Dial: pipeDial(t, m.ServeConn), Sink: newSink(),
+			Devices: []modbus.Device{{Name: "dev", Unit: 1, Points: points}}})
+		stop()
+		if _, err := b.Write(t.Context(), "dev", "r0", adapters.UintValue(1)); !errors.Is(err, modbus.ErrStopped) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+func TestWhatWasReadBeforeTheConnectionWasLostIsDelivered(t *testing.T) {
+	learn(t, func(t *testing.T, u *sim.ModbusUnit, s *sink) {
+		settle(t, s, 1)
+		u.Fault(sim.ModbusFault{}, sim.ModbusFault{Cut: 3, Disconnect: true}, sim.ModbusFault{Cut: 3, Disconnect: true})
+		sample := s.next(t)
+		want(t, sample, "r0", good(adapters.UintValue(0)))
+		want(t, sample, "r1", bad(adapters.ReasonAbsent))
+		sample = s.next(t)
+		want(t, sample, "r1", good(adapters.UintValue(0)))
+	}, 2, func(d *modbus.Device) { d.Points[1].Address = 200 })
+}

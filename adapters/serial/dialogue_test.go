@@ -1,0 +1,194 @@
+package serial_test
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gateway/adapters"
+	"gateway/adapters/port"
+	"gateway/adapters/serial"
+	"gateway/adapters/serial/frame"
+	"gateway/adapters/serial/parse"
+)
+
+// A wire is an in-memory line with a rate, breaks and a driver's counters.
+type wire struct {
+	net.Conn
+	mu     sync.Mutex
+	baud   int
+	breaks []time.Duration
+	counts port.Counts
+}
+
+func (w *wire) Baud() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.baud
+}
+
+func (w *wire) SetBaud(baud int) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.baud = baud
+	return nil
+}
+
+func (w *wire) Break(d time.Duration) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.breaks = append(w.breaks, d)
+	return nil
+}
+
+func (w *wire) Counts() (port.Counts, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.counts, nil
+}
+
+// runOn runs a bus on the wire and returns what it gives, and a function that ends it.
+func runOn(t *testing.T, w *wire, o serial.Options) (r *rig, bus *serial.Bus) {
+	r = &rig{t: t}
+	began := time.Now()
+	o.Name, o.Logger = "line", slog.New(slog.DiscardHandler)
+	o.Clock = func() adapters.Instant { return adapters.Instant(time.Since(began)) }
+	o.Sink = adapters.SinkFunc(func(s adapters.Sample) bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.samples = append(r.samples, s)
+		return true
+	})
+	o.Open = func(context.Context) (serial.Conn, error) { return w, nil }
+	bus, err := serial.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- bus.Run(ctx) }()
+	r.stop = func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	return r, bus
+}
+
+// IEC 62056-21, 6.4.3: sign-on at 300 baud, identification, option select, then the data message at the
+// agreed rate, with its block check character.
+func TestAMeterIsAskedInModeC(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		w := &wire{Conn: ours, baud: 300}
+		data := "0.0(12345678)\r\n6.8(0012.345*MWh)\r\n!\r\n\x03"
+		var bcc byte
+		for i := range len(data) {
+			bcc ^= data[i]
+		}
+		asked := 0
+		go answer(theirs, func(request string) string {
+			request = strings.TrimPrefix(request, "\n")
+			switch {
+			case request == "/?!" && w.Baud() == 300:
+				asked++
+				return "/LGZ5ZMD1204407.B32\r\n"
+			case request == "\x06050":
+				time.Sleep(300 * time.Millisecond)
+				if w.Baud() == 9600 {
+					return "\x02" + data + string(bcc)
+				}
+			}
+			return ""
+		})
+		block := frame.IEC62056Spec()
+		energy := adapters.Point{Name: "energy"}
+		r, _ := runOn(t, w, serial.Options{Frame: lines, Devices: []serial.Device{{
+			Name: "heat", Interval: time.Minute, Timeout: 2 * time.Second, Points: []serial.Point{{Point: energy}},
+			Messages: []serial.Message{
+				{Send: []byte("/?!\r\n"), Baud: 300, Parse: parse.Spec{Match: "^/"}},
+				{Send: []byte("\x06050\r\n"), ThenBaud: 9600, Frame: &block, Points: []int{0},
+					Parse: parse.Spec{Format: parse.OBIS, Fields: []parse.Field{{Name: "6.8"}}}},
+			},
+		}}})
+		defer r.stop()
+		time.Sleep(3 * time.Minute)
+		got := r.got()
+		if strings.Count(got, "energy=12.345") != asked || asked < 3 || strings.Contains(got, "(") {
+			t.Errorf("asked %d times: %s", asked, got)
+		}
+	})
+}
+
+// SDI-12 1.4, 4.2.1: a break of at least 12 ms wakes the sensors.
+func TestABreakComesBeforeTheRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		w := &wire{Conn: ours, baud: 1200}
+		go answer(theirs, func(string) string { return "0+1.5\r\n" })
+		d := polled("soil", time.Minute, time.Second, "0D0!\r", `^0(?P<x>[+-][0-9.]+)$`)
+		d.Messages[0].Break = 12 * time.Millisecond
+		r, _ := runOn(t, w, serial.Options{Frame: lines, Devices: []serial.Device{d}})
+		defer r.stop()
+		time.Sleep(90 * time.Second)
+		synctest.Wait()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if len(w.breaks) != 2 || w.breaks[0] != 12*time.Millisecond {
+			t.Errorf("%v", w.breaks)
+		}
+	})
+}
+
+func TestWhatTheConnectionCannotDoIsSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		defer theirs.Close()
+		d := polled("d", time.Minute, time.Second, "x\r", `(?P<x>.)`)
+		d.Messages[0].Break = time.Millisecond
+		r := &rig{t: t}
+		o := serial.Options{Name: "line", Frame: lines, Devices: []serial.Device{d}, Logger: slog.New(slog.DiscardHandler), Clock: func() adapters.Instant { return 1 }}
+		o.Sink = adapters.SinkFunc(func(s adapters.Sample) bool {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.samples = append(r.samples, s)
+			return true
+		})
+		o.Open = func(context.Context) (serial.Conn, error) { return ours, nil } // no Break
+		bus, err := serial.New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := bus.Run(ctx); err != nil {
+			t.Error(err)
+		}
+		r.want("d@1ns x=(unsupported)")
+	})
+}
+
+func TestErrorsOnTheLineAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		defer theirs.Close()
+		w := &wire{Conn: ours, counts: port.Counts{Framing: 100, Received: 5}}
+		r, bus := runOn(t, w, serial.Options{Frame: lines})
+		time.Sleep(time.Second)
+		w.mu.Lock()
+		w.counts.Framing, w.counts.Break, w.counts.Overrun, w.counts.Received = 103, 1, 2, 25
+		w.mu.Unlock()
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if got, want := bus.Stats().Line, (port.Counts{Framing: 3, Break: 1, Overrun: 2, Received: 20}); got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+		r.stop()
+	})
+}
