@@ -1,0 +1,376 @@
+package buffer
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"path/filepath"
+	"slices"
+)
+
+// The cursors of all consumers stand in one file of two slots, written in turn. A slot counts when
+// its checksum is right; of two that count, the one with the higher generation.
+const (
+	cursorsName  = "cursors"
+	cursorMagic  = "gwq-cur\n"
+	slotHeader   = 32
+	slotSize     = 32 << 10
+	maxConsumers = 100
+	maxRanges    = 64 // of one consumer; beyond that neighbours are joined, and delivered again
+)
+
+// What a slot holds.
+type cursorState struct {
+	clean     bool   // the queue was closed, all was synced
+	boot      string // the boot of the machine in which this was written
+	running   int64
+	head      ID // the last record at that time
+	consumers []savedConsumer
+	losses    []Loss // not reported yet
+}
+
+type savedConsumer struct {
+	name    string
+	top     ID     // the last that is done with or put off
+	w       uint64 // all up to here is done with, but for pending
+	done    spans  // between w and top
+	pending spans  // up to top
+	lost    int64
+}
+
+func (st *cursorState) encode(gen uint64) ([]byte, error) {
+	for most := maxRanges; most > 0; most /= 2 {
+		b := st.encodeRanges(gen, most)
+		if len(b) <= slotSize {
+			return b, nil
+		}
+	}
+	return nil, errors.New("buffer: too many consumers for the cursors file")
+}
+
+func (st *cursorState) encodeRanges(gen uint64, most int) []byte {
+	b := make([]byte, slotHeader, pageSize)
+	copy(b, cursorMagic)
+	binary.LittleEndian.PutUint32(b[8:], formatVersion)
+	binary.LittleEndian.PutUint64(b[16:], gen)
+	var flags byte
+	if st.clean {
+		flags = 1
+	}
+	b = append(b, flags)
+	b = appendString(b, st.boot)
+	b = binary.AppendUvarint(b, uint64(st.running))
+	b = binary.LittleEndian.AppendUint64(b, st.head.Epoch)
+	b = binary.AppendUvarint(b, st.head.Seq)
+	b = binary.AppendUvarint(b, uint64(len(st.consumers)))
+	for _, c := range st.consumers {
+		b = appendString(b, c.name)
+		b = binary.LittleEndian.AppendUint64(b, c.top.Epoch)
+		b = binary.AppendUvarint(b, c.top.Seq)
+		b = binary.AppendUvarint(b, c.top.Seq-c.w)
+		b = binary.AppendUvarint(b, uint64(c.lost))
+		b = appendSpans(b, c.done.longest(most))
+		b = appendSpans(b, c.pending.join(most))
+	}
+	losses := st.losses[:min(len(st.losses), 2*most)]
+	b = binary.AppendUvarint(b, uint64(len(losses)))
+	for _, l := range losses {
+		b = appendString(b, l.Consumer)
+		b = binary.LittleEndian.AppendUint64(b, l.First.Epoch)
+		b = binary.AppendUvarint(b, l.First.Seq)
+		b = binary.LittleEndian.AppendUint64(b, l.Last.Epoch)
+		b = binary.AppendUvarint(b, uint64(l.Count))
+		b = appendString(b, string(l.Reason))
+	}
+	binary.LittleEndian.PutUint32(b[24:], uint32(len(b)))
+	binary.LittleEndian.PutUint32(b[12:], slotSum(b))
+	return b
+}
+
+func slotSum(b []byte) uint32 {
+	return crc32.Update(crc32.Checksum(b[:12], castagnoli), castagnoli, b[16:])
+}
+
+func appendString(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+func appendSpans(b []byte, s spans) []byte {
+	b = binary.AppendUvarint(b, uint64(len(s)))
+	prev := uint64(0)
+	for _, r := range s {
+		b = binary.AppendUvarint(b, r.first-prev)
+		b = binary.AppendUvarint(b, r.last-r.first)
+		prev = r.last
+	}
+	return b
+}
+
+// longest returns the n longest ranges of the set.
+func (s spans) longest(n int) spans {
+	if len(s) <= n {
+		return s
+	}
+	out := slices.Clone(s)
+	slices.SortFunc(out, func(a, b span) int { return cmp.Compare(b.last-b.first, a.last-a.first) })
+	out = out[:n]
+	slices.SortFunc(out, func(a, b span) int { return cmp.Compare(a.first, b.first) })
+	return out
+}
+
+// join returns the set with at most n ranges, by filling the smallest gaps.
+func (s spans) join(n int) spans {
+	if len(s) <= n {
+		return s
+	}
+	gaps := make([]uint64, 0, len(s)-1)
+	for i := 1; i < len(s); i++ {
+		gaps = append(gaps, s[i].first-s[i-1].last)
+	}
+	slices.Sort(gaps)
+	fill := gaps[len(s)-n-1]
+	left := len(s) - n
+	out := spans{s[0]}
+	for _, r := range s[1:] {
+		if p := &out[len(out)-1]; left > 0 && r.first-p.last <= fill {
+			p.last = r.last
+			left--
+		} else {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// decodeSlot returns false for anything but an intact slot of any version.
+func decodeSlot(b []byte) (st cursorState, gen uint64, version uint32, ok bool) {
+	if len(b) < slotHeader || string(b[:8]) != cursorMagic {
+		return st, 0, 0, false
+	}
+	n := le32(b[24:])
+	if n < slotHeader || int64(n) > int64(len(b)) {
+		return st, 0, 0, false
+	}
+	b = b[:n]
+	if binary.LittleEndian.Uint32(b[12:]) != slotSum(b) {
+		return st, 0, 0, false
+	}
+	version, gen = le32(b[8:]), binary.LittleEndian.Uint64(b[16:])
+	if version > formatVersion {
+		return st, gen, version, true
+	}
+	d := decoder{b: b[slotHeader:]}
+	st.clean = d.bytes(1)[0]&1 != 0
+	st.boot = d.string()
+	st.running = int64(d.uvarint())
+	st.head = ID{d.uint64(), d.uvarint()}
+	for n := d.uvarint(); n > 0 && !d.bad; n-- {
+		c := savedConsumer{name: d.string()}
+		c.top = ID{d.uint64(), d.uvarint()}
+		c.w = c.top.Seq - min(d.uvarint(), c.top.Seq)
+		c.lost = int64(d.uvarint())
+		c.done, c.pending = d.spans(), d.spans()
+		st.consumers = append(st.consumers, c)
+	}
+	for n := d.uvarint(); n > 0 && !d.bad; n-- {
+		l := Loss{Consumer: d.string(), First: ID{d.uint64(), d.uvarint()}}
+		l.Last.Epoch = d.uint64()
+		if l.Count = int64(d.uvarint()); l.Count > 0 {
+			l.Last.Seq = l.First.Seq + uint64(l.Count) - 1
+		} else {
+			l.Last, l.Open = ID{}, true
+		}
+		l.Reason = LossReason(d.string())
+		st.losses = append(st.losses, l)
+	}
+	return st, gen, version, !d.bad
+}
+
+// A decoder takes values off bytes; what is not there is zero and bad.
+type decoder struct {
+	b   []byte
+	bad bool
+}
+
+func (d *decoder) bytes(n int) []byte {
+	if d.bad || n > len(d.b) {
+		d.bad = true
+		return make([]byte, min(n, 8))
+	}
+	v := d.b[:n]
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) uint64() uint64 { return binary.LittleEndian.Uint64(d.bytes(8)) }
+
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.b)
+	if n <= 0 {
+		d.bad = true
+		return 0
+	}
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *decoder) spans() (s spans) {
+	prev := uint64(0)
+	for n := d.uvarint(); n > 0 && !d.bad; n-- {
+		first := prev + d.uvarint()
+		prev = first + d.uvarint()
+		if first > prev || prev == 1<<64-1 {
+			d.bad = true
+			return nil
+		}
+		s.add(first, prev)
+	}
+	return s
+}
+
+func (d *decoder) string() string {
+	n := d.uvarint()
+	if n > uint64(len(d.b)) {
+		d.bad = true
+		return ""
+	}
+	return string(d.bytes(int(n)))
+}
+
+// cursorFile is the open file. Queue.cursorMu guards it, dirty is guarded by Queue.mu.
+type cursorFile struct {
+	f     File
+	gen   uint64
+	dirty bool
+}
+
+// loadCursors reads the better of the two slots. found is false when there is no file; lost when
+// there is one without an intact slot.
+func loadCursors(fs FS, path string) (st cursorState, gen uint64, found, lost bool, err error) {
+	f, err := fs.Open(path, false)
+	if err != nil {
+		return st, 0, false, false, nil
+	}
+	defer f.Close()
+	b := make([]byte, slotSize)
+	written := false
+	for i := range int64(2) {
+		n, _ := f.ReadAt(b, i*slotSize)
+		s, g, version, ok := decodeSlot(b[:n])
+		if ok && version > formatVersion {
+			return st, 0, true, false, &ErrNewer{path, version}
+		}
+		if ok && (!found || g > gen) {
+			st, gen, found = s, g, true
+		}
+		written = written || slices.ContainsFunc(b[:n], func(c byte) bool { return c != 0 })
+	}
+	return st, gen, found, !found && written, nil
+}
+
+// saveCursors writes the cursors when they have moved, after a sync of the records that they are
+// about: a cursor that survived records it has passed would have to be set back.
+func (q *Queue) saveCursors(clean bool) error {
+	q.cursorMu.Lock()
+	defer q.cursorMu.Unlock()
+	q.mu.Lock()
+	idle := !q.cur.dirty && !clean
+	failing := q.failing
+	q.mu.Unlock()
+	if idle {
+		return nil
+	}
+	if failing == nil {
+		if err := q.com.commit(context.Background()); err != nil {
+			return err
+		}
+	}
+	return q.writeSlot(clean)
+}
+
+// writeCursors writes them now, in whatever state.
+func (q *Queue) writeCursors(clean bool) error {
+	q.cursorMu.Lock()
+	defer q.cursorMu.Unlock()
+	return q.writeSlot(clean)
+}
+
+func (q *Queue) writeSlot(clean bool) error {
+	q.mu.Lock()
+	st := cursorState{clean: clean, boot: q.opt.BootID, running: q.running(), head: q.id(q.head)}
+	for _, c := range q.consumers {
+		st.consumers = append(st.consumers, savedConsumer{c.name, q.id(c.top()), c.w, slices.Clone(c.done), slices.Clone(c.pending), c.lost})
+	}
+	st.losses = slices.Clone(q.losses)
+	q.cur.dirty = false
+	q.mu.Unlock()
+	err := q.putSlot(&st)
+	q.mu.Lock()
+	if err == nil {
+		q.owed = false
+	} else {
+		q.cur.dirty = true
+	}
+	q.mu.Unlock()
+	if err != nil {
+		// The same slot will be written again: the other one is the last that is known to be good.
+		err = fmt.Errorf("buffer: cursors: %w", err)
+		q.fail(err)
+	}
+	return err
+}
+
+func (q *Queue) putSlot(st *cursorState) error {
+	if q.cur.f == nil {
+		if err := q.openCursors(); err != nil {
+			return err
+		}
+	}
+	gen := q.cur.gen + 1
+	b, err := st.encode(gen)
+	if err != nil {
+		return err
+	}
+	if _, err := q.cur.f.WriteAt(b, int64(gen%2)*slotSize); err != nil {
+		return err
+	}
+	if err := q.cur.f.Sync(); err != nil {
+		return err
+	}
+	q.cur.gen = gen
+	return nil
+}
+
+func (q *Queue) openCursors() error {
+	path := filepath.Join(q.opt.Dir, cursorsName)
+	f, err := q.fs.Open(path, true)
+	if err != nil {
+		if f, err = q.fs.Create(path); err != nil {
+			return err
+		}
+	}
+	// Its pages exist from the beginning, so that writing a slot changes no metadata.
+	if size, serr := f.Size(); serr != nil || size != 2*slotSize {
+		if err = f.Truncate(2 * slotSize); err == nil {
+			_, err = f.WriteAt(make([]byte, pageSize), 0)
+		}
+		if err == nil {
+			_, err = f.WriteAt(make([]byte, pageSize), slotSize)
+		}
+		if err == nil {
+			err = f.Sync()
+		}
+		if err == nil {
+			err = q.fs.SyncDir(q.opt.Dir)
+		}
+	}
+	if err != nil {
+		f.Close()
+		return err
+	}
+	q.cur.f = f
+	return nil
+}

@@ -1,0 +1,96 @@
+package buffer
+
+import (
+	"context"
+	"path/filepath"
+)
+
+// fail puts the queue on its memory. What was written since the last sync may or may not be on the
+// disk: a sync that failed once and succeeds the next time proves nothing, so the segments are
+// sealed and their unsynced records will be written anew, from memory.
+func (q *Queue) fail(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.failing == nil {
+		q.log.Error("the queue's disk does not take records; they are kept in memory until it does", "dir", filepath.Base(q.opt.Dir), "err", err)
+	}
+	q.failing = err
+	q.fails++
+	cut := q.head
+	if q.ring.n > 0 {
+		cut = q.ring.first - 1
+	}
+	for _, s := range q.dirty {
+		if s.f != nil {
+			s.f.Close()
+			s.f = nil
+		}
+	}
+	q.dirty, q.active = nil, nil
+	q.unsynced, q.dirDirty = 0, false
+	q.seal(cut)
+}
+
+// seal ends the sequence of the segments at cut. Those with nothing before it are given up.
+func (q *Queue) seal(cut uint64) {
+	for len(q.segs) > 0 {
+		s := q.segs[len(q.segs)-1]
+		s.last = min(s.last, cut)
+		if s.base <= cut {
+			return
+		}
+		s.dropped = true
+		q.litter = append(q.litter, spare{s.path, s.fileSize})
+		q.segs = q.segs[:len(q.segs)-1]
+	}
+}
+
+// retry writes what memory holds into new segments and, when that and a sync succeed, ends the
+// failure.
+func (q *Queue) retry() error {
+	q.appendMu.Lock()
+	err := q.rewrite()
+	q.appendMu.Unlock()
+	if err != nil {
+		return err
+	}
+	return q.com.commit(context.Background())
+}
+
+func (q *Queue) rewrite() error {
+	q.mu.Lock()
+	base, n := q.head+1, q.ring.n
+	if n > 0 {
+		base = q.ring.first
+	}
+	owed := q.owed
+	q.mu.Unlock()
+	q.sweep() // a segment that was given up and stays is bounded by the next one's base
+	if owed {
+		if err := q.writeCursors(false); err != nil {
+			return err
+		}
+	}
+	// A fresh segment even when there is nothing to write: it proves that the disk takes one.
+	err := q.roll(base)
+	if err == nil {
+		err = q.w.seg.f.Sync()
+	}
+	for i := 0; i < n && err == nil; i++ {
+		data, d, _ := q.ring.get(base + uint64(i))
+		err = q.put(base+uint64(i), data, d)
+	}
+	if err == nil {
+		err = q.flush()
+	}
+	if err != nil {
+		q.fail(err)
+		return err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.active.last = q.head
+	q.failing = nil
+	q.log.Info("the queue's disk takes records again", "written", n)
+	return nil
+}

@@ -1,0 +1,499 @@
+package buffer
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"math/bits"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Recovery says what Open found.
+type Recovery struct {
+	Clean       bool // the queue had been closed
+	CursorsLost bool // no intact cursors: consumers start at the oldest record
+	Torn        bool // records that had not been synced may be lost
+	Newest      ID   // the last record that survived
+	Unreadable  int  // segments without an intact header
+}
+
+func (o *Options) fill() error {
+	if o.Dir == "" {
+		return fmt.Errorf("buffer: no directory given")
+	}
+	if o.FS == nil {
+		o.FS = OS
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.MaxBytes <= 0 {
+		o.MaxBytes = 1 << 30
+	}
+	if o.SegmentBytes == 0 {
+		o.SegmentBytes = int(min(max(o.MaxBytes/16, minSegment), maxSegment))
+		o.SegmentBytes = 1 << (bits.Len(uint(o.SegmentBytes)) - 1)
+	}
+	if o.SegmentBytes < pageSize || o.SegmentBytes%pageSize != 0 || o.SegmentBytes > 1<<28 {
+		return fmt.Errorf("buffer: segments of %d bytes: from %d to %d, a multiple of %d", o.SegmentBytes, pageSize, 1<<28, pageSize)
+	}
+	if need := int64(4*o.SegmentBytes) + 2*slotSize; o.MaxBytes < need {
+		return fmt.Errorf("buffer: a bound of %d bytes is too small for segments of %d; at least %d", o.MaxBytes, o.SegmentBytes, need)
+	}
+	if o.MaxAge < 0 || o.MaxAge > 0 && o.MaxAge < 8*time.Second {
+		return fmt.Errorf("buffer: a bound of %v for the age of records; at least 8s", o.MaxAge)
+	}
+	if o.SyncBytes <= 0 {
+		o.SyncBytes = 256 << 10
+	}
+	if o.RAMBytes <= 0 {
+		o.RAMBytes = 1 << 20
+	}
+	return nil
+}
+
+// Open opens the queue in a directory, which it makes if need be. It does not refuse for damage;
+// what it does refuse for is an *ErrLocked, an *ErrNewer, or a directory that cannot be used at all.
+func Open(o Options) (*Queue, error) {
+	if err := o.fill(); err != nil {
+		return nil, err
+	}
+	if err := o.FS.MkdirAll(o.Dir); err != nil {
+		return nil, fmt.Errorf("buffer: %w", err)
+	}
+	lock, err := o.FS.Lock(filepath.Join(o.Dir, "lock"))
+	if err != nil {
+		return nil, fmt.Errorf("buffer: %w", err)
+	}
+	q := &Queue{
+		opt: o, fs: o.FS, log: o.Logger, lock: lock,
+		epoch: random64(),
+		began: time.Now(),
+		kick:  make(chan struct{}, 1),
+		done:  make(chan struct{}),
+		dicts: map[uint64]*dictionary{},
+		ring:  ring{limit: o.RAMBytes},
+	}
+	q.com = newCommitter(q.syncAll)
+	if q.maxQuarantine = 2; o.MaxBytes < 16*int64(o.SegmentBytes) {
+		q.maxQuarantine = 0
+	}
+	q.bound = o.MaxBytes - 2*slotSize - int64(q.maxQuarantine*o.SegmentBytes)
+	if err := q.load(); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return q, nil
+}
+
+// A found is a file that looks like a segment.
+type found struct {
+	name string
+	h    segHeader
+	size int64
+	ok   bool
+}
+
+func byNumber(a, b found) int { return cmp.Compare(a.h.number, b.h.number) }
+
+// survey looks at every file without touching any.
+func survey(fs FS, dir string) (segs []found, spares []string, quarantined int, err error) {
+	names, err := fs.ReadDir(dir)
+	if err != nil {
+		return nil, nil, 0, fmt.Errorf("buffer: %w", err)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		switch {
+		case strings.HasPrefix(name, quarantinePrefix):
+			quarantined++
+		case strings.HasPrefix(name, sparePrefix):
+			spares = append(spares, name)
+		case isSegName(name):
+			s := found{name: name}
+			if f, err := fs.Open(filepath.Join(dir, name), false); err == nil {
+				s.h, s.size, s.ok = readSegHeader(f)
+				f.Close()
+			}
+			if s.ok && s.h.version > formatVersion {
+				return nil, nil, 0, &ErrNewer{filepath.Join(dir, name), s.h.version}
+			}
+			segs = append(segs, s)
+		}
+	}
+	return segs, spares, quarantined, nil
+}
+
+func (q *Queue) load() error {
+	dir := q.opt.Dir
+	segs, spares, quarantined, err := survey(q.fs, dir)
+	if err != nil {
+		return err
+	}
+	st, gen, known, lost, err := loadCursors(q.fs, filepath.Join(dir, cursorsName))
+	if err != nil {
+		return err
+	}
+	q.quarantined = quarantined
+	q.cur.gen = gen
+	q.ran = st.running
+	q.recovery.Clean, q.recovery.CursorsLost = known && st.clean, (lost || !known) && len(segs) > 0
+
+	q.loadSpares(spares)
+	q.loadSegments(segs)
+	torn := false
+	if n := len(q.segs); n > 0 {
+		torn = q.scanNewest(q.segs[n-1])
+		q.head = q.segs[n-1].last
+	} else {
+		q.head = st.head.Seq
+		if q.head > 0 {
+			q.epochs = []epochSpan{{1, st.head.Epoch}}
+		}
+	}
+	q.durable = q.head
+	q.recovery.Newest = q.id(q.head)
+	switch {
+	case q.recovery.Clean && st.head.Seq <= q.head:
+	case q.opt.BootID != "" && st.boot != "":
+		q.recovery.Torn = known && st.boot != q.opt.BootID
+	default:
+		q.recovery.Torn = torn
+	}
+	if known && st.head.Seq > q.head {
+		q.recovery.Torn = true
+	}
+	q.losses = st.losses
+	for _, s := range st.consumers {
+		q.consumers = append(q.consumers, q.restore(s))
+	}
+	q.reckon()
+	q.epochs = append(q.epochs, epochSpan{q.head + 1, q.epoch})
+	q.settle()
+	q.owed, q.cur.dirty = true, true
+	if !q.isFailing() {
+		_ = q.writeCursors(false) // a failure is kept in q.failing
+	}
+	q.releaseDone()                                       // a crash may have brought back what was released
+	for n := len(q.spares); n > 0 && !q.roomFor(0); n-- { // rather a spare than a record
+		sp := q.spares[n-1]
+		q.spares = q.spares[:n-1]
+		q.remove(sp.path, sp.size)
+	}
+	for q.opt.Full == DropOldest && !q.roomFor(0) && len(q.segs) > 0 { // the bound was lowered
+		if err := q.makeRoom(); err != nil {
+			break
+		}
+	}
+	return nil
+}
+
+// loadSpares keeps the spares that fit and removes the others.
+func (q *Queue) loadSpares(names []string) {
+	for _, name := range names {
+		path := filepath.Join(q.opt.Dir, name)
+		size := int64(-1)
+		if f, err := q.fs.Open(path, false); err == nil {
+			size, _ = f.Size()
+			f.Close()
+		}
+		var n uint64
+		if _, err := fmt.Sscanf(strings.TrimPrefix(name, sparePrefix), "%x", &n); err == nil {
+			q.nextSpare = max(q.nextSpare, n)
+		}
+		if size != int64(q.opt.SegmentBytes) || len(q.spares) >= wantSpares && !q.opt.Preallocate {
+			q.remove(path, max(size, 0))
+			continue
+		}
+		q.spares = append(q.spares, spare{path, size})
+	}
+}
+
+// loadSegments puts the segments in order. A header is believed before a name: a crash may have
+// kept a file under the name it had before it was recycled.
+func (q *Queue) loadSegments(files []found) {
+	slices.SortStableFunc(files, byNumber)
+	for _, f := range files {
+		path := filepath.Join(q.opt.Dir, f.name)
+		switch n := len(q.segs); {
+		case !f.ok && f.size == 0:
+			q.remove(path, 0)
+			continue
+		case !f.ok, n > 0 && q.segs[n-1].number == f.h.number:
+			q.discard(path, f)
+			continue
+		}
+		q.nextNumber = max(q.nextNumber, f.h.number)
+		if want := segName(f.h.number); f.name != want {
+			to := filepath.Join(q.opt.Dir, want)
+			if slices.ContainsFunc(files, func(o found) bool { return o.name == want }) {
+				q.log.Warn("a queue segment has the name of another", "path", path)
+			} else if err := q.fs.Rename(path, to); err == nil {
+				path = to
+				q.dirDirty = true
+			}
+		}
+		s := &segment{segHeader: f.h, path: path, fileSize: f.size, end: f.size - segHeaderLen, ended: f.h.born, dicts: map[uint32]*dictionary{}}
+		s.synced, s.seedv = s.end, s.seed()
+		q.segs = append(q.segs, s)
+	}
+	// Each ends where the next begins; one that was abandoned after a failure may begin too late.
+	next := ^uint64(0)
+	born := q.ran
+	var last *segment // of the epoch
+	after := 0        // segments of the same epoch that follow
+	for i := len(q.segs) - 1; i >= 0; i-- {
+		s := q.segs[i]
+		s.last = next - 1
+		if i < len(q.segs)-1 {
+			s.ended = q.segs[i+1].born
+			if s.span > 0 {
+				s.ended = min(s.ended, s.born+s.span*1e9)
+			}
+		}
+		if last == nil || last.epoch != s.epoch {
+			last, after = s, 0
+		}
+		s.tail = after < unsettled && !(q.recovery.Clean && i == len(q.segs)-1-after)
+		after++
+		born = max(born, s.born)
+		if s.base >= next {
+			q.segs = slices.Delete(q.segs, i, i+1)
+			q.remove(s.path, s.fileSize)
+			continue
+		}
+		next = s.base
+	}
+	q.ran = born
+	for _, s := range q.segs {
+		if n := len(q.epochs); n == 0 || q.epochs[n-1].epoch != s.epoch {
+			q.epochs = append(q.epochs, epochSpan{s.base, s.epoch})
+		}
+	}
+}
+
+// discard removes a file without an intact header, keeping it in quarantine when there is room.
+func (q *Queue) discard(path string, f found) {
+	q.recovery.Unreadable++
+	if q.quarantined < q.maxQuarantine && f.size <= int64(q.opt.SegmentBytes) {
+		if q.fs.Rename(path, filepath.Join(q.opt.Dir, quarantinePrefix+f.name)) == nil {
+			q.quarantined++
+			q.dirDirty = true
+			q.log.Warn("a queue segment has no intact header and was put aside", "path", path)
+			return
+		}
+	}
+	q.remove(path, f.size)
+}
+
+// scanNewest finds the last record, cuts the file behind it, and tells whether something that had
+// begun to be written stands there.
+func (q *Queue) scanNewest(s *segment) (torn bool) {
+	s.last = s.base - 1
+	f, err := q.fs.Open(s.path, true)
+	if err != nil {
+		if f, err = q.fs.Open(s.path, false); err != nil {
+			return false
+		}
+	}
+	defer f.Close()
+	sc := scanner{f: f, seed: s.seedv, base: s.base, off: segHeaderLen, end: s.end, expect: s.base}
+	end, known := int64(segHeaderLen), int64(segHeaderLen)
+	for {
+		fr, ok := sc.next()
+		if !ok {
+			break
+		}
+		first := s.base + uint64(fr.delta)
+		known = max(known, int64(fr.synced))
+		switch fr.kind {
+		case kindDict:
+			if no, hash, data, ok := cutDict(fr.payload); ok && s.dicts[no] == nil {
+				s.dicts[no] = q.internBytes(hash, data)
+			}
+		case kindRecords:
+			s.mark(first, end)
+			n := uint64(0)
+			for p := fr.payload; ; n++ {
+				_, _, rest, ok := cutRecord(p)
+				if !ok {
+					break
+				}
+				p = rest
+			}
+			if n > 0 {
+				s.last = first + n - 1
+				sc.expect = s.last + 1
+			}
+		}
+		end = sc.off
+	}
+	if s.end-end >= frameHeaderLen {
+		var h [frameHeaderLen]byte
+		if n, _ := f.ReadAt(h[:], end); n == len(h) {
+			torn = frameLen(h[:]) > 0 && s.base+uint64(le32(h[8:])) == s.last+1
+		}
+	}
+	if end < s.end && sc.ioErr == nil {
+		if _, err := f.WriteAt(s.encode(), end); err == nil && f.Truncate(end+segHeaderLen) == nil {
+			s.fileSize = end + segHeaderLen
+		}
+	}
+	s.end, s.synced, s.settled = end, known, known > segHeaderLen
+	return torn
+}
+
+// unsettled is how many segments at the end of an epoch may not have been synced when it ended.
+const unsettled = 4
+
+// settle makes durable what an opening before wrote and, being killed, did not sync: from here on
+// it counts as synced. It is written once more, byte for byte, for when a sync had failed before the
+// kill, the kernel may hold as clean what the disk does not have.
+func (q *Queue) settle() {
+	if q.recovery.Clean || len(q.segs) == 0 {
+		return
+	}
+	err := q.fs.SyncDir(q.opt.Dir)
+	newest := q.segs[len(q.segs)-1]
+	for i := len(q.segs) - 1; i >= 0 && err == nil && q.segs[i].tail; i-- {
+		s := q.segs[i]
+		if s.epoch != newest.epoch {
+			break
+		}
+		if s == newest {
+			err = q.rewriteFile(s.path, s.synced, s.end)
+			s.synced = s.end
+		} else {
+			err = q.rewriteFile(s.path, segHeaderLen, s.fileSize)
+		}
+		if s == newest && s.settled {
+			break // what came before it was synced first
+		}
+	}
+	if err != nil {
+		q.fail(err)
+	}
+}
+
+// rewriteFile writes the header and the bytes from off to end once more, and syncs.
+func (q *Queue) rewriteFile(path string, off, end int64) error {
+	f, err := q.fs.Open(path, true)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	buf := make([]byte, window)
+	for _, r := range [...][2]int64{{0, segHeaderLen}, {off, end}} {
+		for at := r[0]; at < r[1]; {
+			n := min(window, r[1]-at)
+			if _, err := f.ReadAt(buf[:n], at); err != nil {
+				return err
+			}
+			if _, err := f.WriteAt(buf[:n], at); err != nil {
+				return err
+			}
+			at += n
+		}
+	}
+	return f.Sync()
+}
+
+// restore makes a consumer of what was saved, set back to what survived.
+func (q *Queue) restore(s savedConsumer) *Consumer {
+	c := &Consumer{q: q, name: s.name, w: s.w, done: s.done, pending: s.pending, lost: s.lost}
+	top := q.clamp(s.top)
+	c.w = min(c.w, top)
+	c.pending.remove(0, 0) // sequences start at 1
+	c.done.remove(top+1, ^uint64(0))
+	c.pending.remove(top+1, ^uint64(0))
+	c.init()
+	if q.recovery.Torn {
+		q.losses = append(q.losses, Loss{Consumer: c.name, First: ID{q.id(q.head).Epoch, q.head + 1}, Open: true, Reason: LostTorn})
+	}
+	return c
+}
+
+// clamp returns up to where a cursor holds. Within its own epoch it is set back to the last record
+// of it that survived. A cursor of an epoch that left nothing is good for what is older than all
+// that is left; otherwise it tells nothing, and the consumer gets everything once more.
+func (q *Queue) clamp(at ID) uint64 {
+	for i, e := range q.epochs {
+		if e.epoch == at.Epoch {
+			last := q.head
+			if i+1 < len(q.epochs) {
+				last = q.epochs[i+1].base - 1
+			}
+			return min(at.Seq, last)
+		}
+	}
+	if oldest := q.oldest(); at.Seq >= oldest {
+		return oldest - 1
+	}
+	return at.Seq
+}
+
+// reckon notes what consumers were owed and is older than the oldest segment.
+func (q *Queue) reckon() {
+	if oldest := q.oldest(); oldest > 1 {
+		why := LostMissing
+		if !q.recovery.Clean && len(q.segs) > 0 && q.segs[0].tail {
+			why = LostTorn // so short a queue may have begun with segments that were never synced
+		}
+		q.lose(1, oldest-1, why)
+	}
+}
+
+// Recovery returns what Open found.
+func (q *Queue) Recovery() Recovery { return q.recovery }
+
+// Close syncs, saves the cursors and lets go of the directory. Run must have returned. It returns a
+// *DiskError when records that are in memory only are lost by it.
+func (q *Queue) Close() error {
+	q.appendMu.Lock()
+	if q.closed {
+		q.appendMu.Unlock()
+		return ErrClosed
+	}
+	q.closed = true
+	q.appendMu.Unlock()
+	q.sweep()
+	err := q.Sync(context.Background())
+	if err != nil && q.retry() == nil {
+		err = q.Sync(context.Background())
+	}
+	if serr := q.saveCursors(err == nil); err == nil {
+		err = serr
+	}
+	close(q.done)
+	q.mu.Lock()
+	q.shut = true
+	consumers := slices.Clone(q.consumers)
+	for _, s := range q.dirty {
+		s.f.Close()
+	}
+	if q.active != nil && q.active.f != nil {
+		q.active.f.Close()
+	}
+	q.dirty, q.active = nil, nil
+	q.mu.Unlock()
+	for _, c := range consumers {
+		for i := range c.lanes {
+			l := &c.lanes[i]
+			l.mu.Lock()
+			l.reader.close()
+			l.mu.Unlock()
+		}
+	}
+	if q.cur.f != nil {
+		q.cur.f.Close()
+	}
+	q.report()
+	if lerr := q.lock.Close(); err == nil {
+		err = lerr
+	}
+	return err
+}

@@ -1,0 +1,308 @@
+package buffer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// A writer builds frames and hands them to the kernel. Queue.appendMu guards it.
+type writer struct {
+	seg    *segment
+	seed   uint32
+	synced uint32
+	buf    []byte // frames to write; the last one may be open
+	off    int64  // where buf goes
+	first  uint64 // the sequence at the beginning of buf
+	open   int    // where the open frame begins in buf, -1 when none is
+	delta  uint32 // of the open frame
+}
+
+// errSealed says that the segment was sealed under the writer's hands, because a sync failed.
+var errSealed = errors.New("buffer: segment sealed after a failure")
+
+const flushAt = 256 << 10
+
+func (w *writer) start(s *segment) {
+	*w = writer{seg: s, seed: s.seed(), synced: uint32(s.synced), buf: w.buf[:0], off: s.end, first: s.base, open: -1}
+}
+
+func (w *writer) close() {
+	if w.open >= 0 {
+		sealFrame(w.buf[w.open:], w.seed, kindRecords, w.delta, w.synced)
+		w.open = -1
+	}
+}
+
+// put adds one record; flush writes it.
+func (q *Queue) put(seq uint64, data []byte, d *dictionary) error {
+	w := &q.w
+	if w.seg == nil {
+		if err := q.roll(seq); err != nil {
+			return err
+		}
+	}
+	no, known := w.number(d)
+	if int64(len(w.buf))+w.off+int64(w.need(no, known, data, d)) > w.seg.limit() || w.seg.span > 0 && w.seg.over(q.running()) {
+		if err := q.flush(); err != nil {
+			return err
+		}
+		if err := q.roll(seq); err != nil {
+			return err
+		}
+		no, known = w.number(d)
+	}
+	if len(w.buf) == 0 {
+		w.first = seq
+	}
+	if !known {
+		w.close()
+		// Twice, so that no single damaged frame costs more than its own records.
+		for range 2 {
+			at := len(w.buf)
+			w.buf = appendDict(append(w.buf, make([]byte, frameHeaderLen)...), no, d)
+			sealFrame(w.buf[at:], w.seed, kindDict, uint32(seq-w.seg.base), w.synced)
+		}
+		q.mu.Lock()
+		w.seg.numbers[d.hash], w.seg.dicts[no] = no, d
+		q.mu.Unlock()
+	}
+	if w.open >= 0 && len(w.buf)-w.open+recordLen(no, len(data)) > frameTarget {
+		w.close()
+	}
+	if w.open < 0 {
+		w.open, w.delta = len(w.buf), uint32(seq-w.seg.base)
+		w.buf = append(w.buf, emptyHeader[:]...)
+	}
+	w.buf = appendRecord(w.buf, no, data)
+	if len(w.buf) >= flushAt {
+		return q.flush()
+	}
+	return nil
+}
+
+var emptyHeader [frameHeaderLen]byte
+
+// number returns the dictionary's number in this segment, the next free one when it has none.
+func (w *writer) number(d *dictionary) (no uint32, known bool) {
+	if d == nil {
+		return 0, true
+	}
+	if no, known = w.seg.numbers[d.hash]; !known {
+		no = uint32(len(w.seg.numbers)) + 1
+	}
+	return no, known
+}
+
+// need is the most room that the record may take.
+func (w *writer) need(no uint32, known bool, data []byte, d *dictionary) int {
+	n := frameHeaderLen + recordLen(no, len(data))
+	if !known {
+		n += 2 * dictFrameLen(no, d)
+	}
+	return n
+}
+
+// flush hands the frames built so far to the kernel.
+func (q *Queue) flush() error {
+	w := &q.w
+	w.close()
+	if len(w.buf) == 0 {
+		return nil
+	}
+	q.mu.Lock()
+	ok := q.active == w.seg
+	q.mu.Unlock()
+	if !ok {
+		return errSealed
+	}
+	if _, err := w.seg.f.WriteAt(w.buf, w.off); err != nil {
+		return err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.active != w.seg {
+		return errSealed
+	}
+	s := w.seg
+	s.mark(w.first, w.off)
+	w.off += int64(len(w.buf))
+	s.end, s.ended = w.off, q.running()
+	q.unsynced += len(w.buf)
+	w.synced = uint32(s.synced)
+	if n := len(q.dirty); n == 0 || q.dirty[n-1] != s {
+		q.dirty = append(q.dirty, s)
+		q.fresh = true
+	}
+	if w.buf = w.buf[:0]; cap(w.buf) > 2*flushAt {
+		w.buf = nil
+	}
+	return nil
+}
+
+// roll makes a new segment the active one; its first record will be base.
+func (q *Queue) roll(base uint64) error {
+	if err := q.limitDirty(); err != nil {
+		return err
+	}
+	s, err := q.newSegment(base)
+	if err != nil {
+		return err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.adopt(s)
+	return nil
+}
+
+// limitDirty syncs when several segments wait for it: the next opening looks for unsynced records
+// in the last few segments only.
+func (q *Queue) limitDirty() error {
+	q.mu.Lock()
+	n, failing, active := len(q.dirty), q.failing, q.active
+	q.mu.Unlock()
+	switch {
+	case failing != nil && active != nil: // rewriting
+		return active.f.Sync()
+	case n >= unsettled-1:
+		return q.com.commit(context.Background())
+	}
+	return nil
+}
+
+// adopt appends a new segment, its header written, and makes it the active one.
+func (q *Queue) adopt(s *segment) {
+	if n := len(q.segs); n > 0 {
+		// The next segment's base is where the one before ends, now and after a restart.
+		for i := n - 1; i >= 0 && q.segs[i].last >= s.base; i-- {
+			q.segs[i].last = s.base - 1
+		}
+		if a := q.active; a != nil {
+			a.last = s.base - 1
+			if a.f != nil && !slices.Contains(q.dirty, a) {
+				a.f.Close()
+				a.f = nil
+			}
+		}
+	}
+	if n := len(q.epochs); n == 0 || q.epochs[n-1].epoch != s.epoch {
+		q.epochs = append(q.epochs, epochSpan{s.base, s.epoch})
+	}
+	q.segs = append(q.segs, s)
+	q.active = s
+	q.dirty = append(q.dirty, s)
+	q.dirDirty = true
+	q.w.start(s)
+}
+
+// newSegment takes a spare, or makes a file, and writes the header.
+func (q *Queue) newSegment(base uint64) (_ *segment, err error) {
+	f, path, size, raw, err := q.takeFile()
+	if err != nil {
+		return nil, err
+	}
+	q.mu.Lock()
+	q.nextNumber++
+	s := &segment{
+		segHeader: segHeader{version: formatVersion, number: q.nextNumber, epoch: q.epoch, base: base, salt: random64(), size: size, span: int64(q.opt.MaxAge / 8 / time.Second), born: q.running()},
+		f:         f,
+		last:      base - 1,
+		end:       segHeaderLen,
+		fileSize:  size,
+		raw:       raw,
+		dicts:     map[uint32]*dictionary{},
+		numbers:   map[uint64]uint32{},
+	}
+	q.mu.Unlock()
+	s.seedv = s.seed()
+	s.ended = s.born
+	s.path = filepath.Join(q.opt.Dir, segName(s.number))
+	if err = q.fs.Rename(path, s.path); err == nil {
+		err = s.writeHeader()
+	} else {
+		s.path = path
+	}
+	if err != nil {
+		f.Close()
+		q.remove(s.path, size)
+		return nil, err
+	}
+	return s, nil
+}
+
+// takeFile returns a file to become a segment: a spare, or a new one, which is sparse: its space is
+// taken as it is written (raw).
+func (q *Queue) takeFile() (f File, path string, size int64, raw bool, err error) {
+	q.mu.Lock()
+	for len(q.spares) == 0 && !q.roomFor(int64(q.opt.SegmentBytes)) {
+		q.mu.Unlock()
+		if err := q.makeRoom(); err != nil {
+			return nil, "", 0, false, err
+		}
+		q.mu.Lock()
+	}
+	if n := len(q.spares); n > 0 {
+		sp := q.spares[n-1]
+		q.spares = q.spares[:n-1]
+		q.mu.Unlock()
+		if f, err = q.fs.Open(sp.path, true); err != nil {
+			q.remove(sp.path, sp.size)
+		}
+		return f, sp.path, sp.size, false, err
+	}
+	q.nextSpare++
+	path = q.spareName(q.nextSpare)
+	q.mu.Unlock()
+	f, err = q.createFile(path)
+	return f, path, int64(q.opt.SegmentBytes), true, err
+}
+
+func (q *Queue) createFile(path string) (File, error) {
+	f, err := q.fs.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Truncate(int64(q.opt.SegmentBytes)); err != nil {
+		f.Close()
+		q.remove(path, int64(q.opt.SegmentBytes))
+		return nil, err
+	}
+	return f, nil
+}
+
+func (q *Queue) spareName(n uint64) string {
+	return filepath.Join(q.opt.Dir, fmt.Sprintf("%s%016x", sparePrefix, n))
+}
+
+const sparePrefix = "spare-"
+
+// used is what segments and spares take of the bound.
+func (q *Queue) used() (n int64) {
+	for _, s := range q.segs {
+		n += s.fileSize
+	}
+	for _, s := range q.spares {
+		n += s.size
+	}
+	for _, s := range q.litter {
+		n += s.size
+	}
+	return n + q.making
+}
+
+func (q *Queue) roomFor(size int64) bool { return q.used()+size <= q.bound }
+
+// fits tells whether records of so many bytes can be taken without dropping others.
+func (q *Queue) fits(total int) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.active != nil && int64(total) <= q.active.limit()-q.active.end {
+		return true
+	}
+	size := int64(q.opt.SegmentBytes)
+	n := int64(len(q.spares)) + max(0, q.bound-q.used())/size
+	return int64(total) <= n*(size/2) || n > 0 && int64(total) <= size-2*segHeaderLen
+}
