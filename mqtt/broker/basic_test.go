@@ -1,0 +1,49 @@
+package broker
+
+import (
+	"fmt"
+	"testing"
+
+	"gateway/mqtt"
+	"gateway/mqtt/packet"
+)
+
+var versions = []mqtt.Version{mqtt.V31, mqtt.V311, mqtt.V5}
+
+// [MQTT-4.5.0-1] [MQTT-3.8.4-8] [MQTT-3.3.4-1] [MQTT-3.3.1-3] [MQTT-3.3.2-3] [MQTT-2.2.1-4]
+// [MQTT-3.1.4-5] [MQTT-3.2.0-1] [MQTT-3.2.0-2] [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-7]
+// [MQTT-3.1.3-5] [MQTT-3.12.4-1] [MQTT-2.2.1-6]
+func TestDeliversAtEachQoSBetweenVersions(t *testing.T) {
+	b := start(t, Options{})
+	for _, from := range versions {
+		for _, to := range versions {
+			for sent := mqtt.AtMostOnce; sent <= mqtt.ExactlyOnce; sent++ {
+				for granted := mqtt.AtMostOnce; granted <= mqtt.ExactlyOnce; granted++ {
+					t.Run(fmt.Sprintf("v%d qos %d to v%d qos %d", from, sent, to, granted), func(t *testing.T) {
+						sub := join(t, b, to, "sub")
+						sub.subscribed("a/+/c", granted)
+						pub := join(t, b, from, "pub")
+						pub.publish("a/b/c", "hello", sent)
+						m := sub.message("a/b/c", "hello")
+						if want := min(sent, granted); m.QoS != want || m.Dup || m.Retain {
+							t.Errorf("got qos %d dup %t retain %t, want qos %d", m.QoS, m.Dup, m.Retain, want)
+						}
+						switch m.QoS {
+						case mqtt.AtLeastOnce:
+							sub.send(&packet.Puback{ID: m.ID})
+						case mqtt.ExactlyOnce:
+							sub.send(&packet.Pubrec{ID: m.ID})
+							if r := expect[*packet.Pubrel](sub); r.ID != m.ID {
+								t.Errorf("PUBREL of %d, want %d", r.ID, m.ID)
+							}
+							sub.send(&packet.Pubcomp{ID: m.ID})
+						}
+						sub.silence()
+						pub.leave()
+						sub.leave()
+					})
+				}
+			}
+		}
+	}
+}

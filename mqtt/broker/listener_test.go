@@ -1,0 +1,271 @@
+package broker
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"gateway/mqtt"
+	"gateway/mqtt/packet"
+)
+
+// selfSigned makes a certificate for localhost; with a CA it is signed by that.
+func selfSigned(t testing.TB, name string, ca *tls.Certificate) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: ca == nil, BasicConstraintsValid: true,
+	}
+	parent, signer := c, any(key)
+	if ca != nil {
+		parent, signer = ca.Leaf, ca.PrivateKey
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+}
+
+func TestListeners(t *testing.T) {
+	cert := selfSigned(t, "broker", nil)
+	pool := x509.NewCertPool()
+	pool.AddCert(cert.Leaf)
+	server := &tls.Config{Certificates: []tls.Certificate{cert}}
+	client := &tls.Config{RootCAs: pool, ServerName: "localhost"}
+	socket := filepath.Join(t.TempDir(), "mqtt.sock")
+	b := start(t, Options{Listen: []Listener{
+		{Address: "127.0.0.1:0"},
+		{Address: "127.0.0.1:0", TLS: server},
+		{Address: "127.0.0.1:0", WebSocket: true},
+		{Address: "127.0.0.1:0", WebSocket: true, TLS: server},
+		{Network: "unix", Address: socket},
+	}})
+	until(t, "all listen", func() bool {
+		for _, a := range b.Addrs() {
+			if a == nil {
+				return false
+			}
+		}
+		return true
+	})
+	addr := func(i int) string { return b.Addrs()[i].String() }
+	web := func(url string) (net.Conn, error) {
+		ws, _, err := websocket.Dial(t.Context(), url, &websocket.DialOptions{Subprotocols: []string{"mqtt"}})
+		if err != nil {
+			return nil, err
+		}
+		ws.SetReadLimit(-1)
+		return websocket.NetConn(context.Background(), ws, websocket.MessageBinary), nil
+	}
+	for name, dial := range map[string]func() (net.Conn, error){
+		"TCP":       func() (net.Conn, error) { return net.Dial("tcp", addr(0)) },
+		"TLS":       func() (net.Conn, error) { return tls.Dial("tcp", addr(1), client) },
+		"WebSocket": func() (net.Conn, error) { return web("ws://" + addr(2) + "/mqtt") },
+		"Unix":      func() (net.Conn, error) { return net.Dial("unix", socket) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			nc, err := dial()
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := newPeer(t, nc, mqtt.V5)
+			p.send(&packet.Connect{Version: mqtt.V5, ClientID: name, CleanStart: true})
+			if ack := expect[*packet.Connack](p); ack.Code != mqtt.Success {
+				t.Fatal(ack.Code)
+			}
+			p.subscribed("t", 2)
+			for qos := mqtt.AtMostOnce; qos <= mqtt.ExactlyOnce; qos++ {
+				p.send(&packet.Publish{Topic: "t", QoS: qos, ID: uint16(qos), Payload: make([]byte, 100_000)})
+				for range 1 + min(qos, 1) { // the message, and its acknowledgement
+					if _, err := p.next(patience); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			p.write(unhex("f1 00"))
+			if d := expect[*packet.Disconnect](p); d.Code != mqtt.MalformedPacket {
+				t.Errorf("DISCONNECT says %s", d.Code)
+			}
+		})
+	}
+}
+
+func TestWebSocketNeedsItsSubprotocolAndBinaryFrames(t *testing.T) {
+	b := start(t, Options{Listen: []Listener{{Address: "127.0.0.1:0", WebSocket: true}}})
+	until(t, "it listens", func() bool { return b.Addrs()[0] != nil })
+	url := "ws://" + b.Addrs()[0].String()
+	ws, _, err := websocket.Dial(t.Context(), url, nil)
+	if err == nil {
+		_, _, err = ws.Read(t.Context())
+	}
+	if err == nil { // [MQTT-6.0.0-3]
+		t.Error("a client without the subprotocol was served")
+	}
+	ws, _, err = websocket.Dial(t.Context(), url, &websocket.DialOptions{Subprotocols: []string{"mqtt"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ws.Subprotocol() != "mqtt" { // [MQTT-6.0.0-4]
+		t.Errorf("the answer names %q", ws.Subprotocol())
+	}
+	ws.Write(t.Context(), websocket.MessageText, []byte("text"))
+	if _, _, err := ws.Read(t.Context()); err == nil { // [MQTT-6.0.0-1]
+		t.Error("a text frame was taken")
+	}
+}
+
+func TestATakenAddressIsRetriedAndItsHolderNamed(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	logs := make(chan string, 100)
+	b := start(t, Options{
+		Listen:     []Listener{{Address: taken.Addr().String()}, {Address: "127.0.0.1:0"}},
+		PortHolder: func(int) string { return "mosquitto (pid 812)" },
+		Logger:     logTo(logs),
+	})
+	until(t, "the other address", func() bool { return b.Addrs()[1] != nil })
+	until(t, "the log names the holder", func() bool {
+		select {
+		case line := <-logs:
+			return contains(line, "cannot listen", "mosquitto (pid 812)")
+		default:
+			return false
+		}
+	})
+	if b.Addrs()[0] != nil {
+		t.Error("it says that it listens on a taken address")
+	}
+	taken.Close()
+	until(t, "it gets the address in the end", func() bool { return b.Addrs()[0] != nil })
+}
+
+// A socket file that a killed broker left behind is no obstacle, one that is in use is.
+func TestStaleUnixSockets(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := removeStale(path); err == nil {
+		t.Error("a socket in use was removed")
+	}
+	ln.SetUnlinkOnClose(false)
+	ln.Close()
+	if err := removeStale(path); err != nil {
+		t.Error(err)
+	}
+}
+
+// An authFunc is an Authenticator.
+type authFunc func(c *Client, user string, password []byte) (string, error)
+
+func (f authFunc) Authenticate(_ context.Context, c *Client, user string, password []byte) (string, error) {
+	return f(c, user, password)
+}
+
+// An aclFunc is an Authorizer.
+type aclFunc func(c *Client, a Access, topic string) bool
+
+func (f aclFunc) Allow(c *Client, a Access, topic string) bool { return f(c, a, topic) }
+
+// [MQTT-3.1.4-2]
+func TestWhoMayConnect(t *testing.T) {
+	passwords := authFunc(func(_ *Client, user string, password []byte) (string, error) {
+		if user == "alice" && string(password) == "secret" {
+			return user, nil
+		}
+		return "", &mqtt.ReasonError{Op: "connect", Code: mqtt.BadUserNameOrPassword}
+	})
+	as := func(user, password string) func(*packet.Connect) {
+		return func(c *packet.Connect) {
+			c.HasUsername, c.Username, c.HasPassword, c.Password = true, user, true, []byte(password)
+		}
+	}
+	nobody := func(*packet.Connect) {}
+	for name, c := range map[string]struct {
+		o    Options
+		edit func(*packet.Connect)
+		want mqtt.ReasonCode
+	}{
+		"anonymous on loopback":                {Options{}, nobody, mqtt.Success},
+		"anonymous on loopback with passwords": {Options{Auth: passwords}, nobody, mqtt.Success},
+		"anonymous, never":                     {Options{Anonymous: AnonymousNever}, nobody, mqtt.NotAuthorized},
+		"right password":                       {Options{Auth: passwords, Anonymous: AnonymousNever}, as("alice", "secret"), mqtt.Success},
+		"wrong password":                       {Options{Auth: passwords}, as("alice", "guess"), mqtt.BadUserNameOrPassword},
+	} {
+		b := start(t, c.o)
+		for _, v := range []mqtt.Version{mqtt.V311, mqtt.V5} {
+			p, ack := connect(t, b, v, "c", c.edit)
+			if ack.Code != c.want {
+				t.Errorf("%s, version %d: %s, want %s", name, v, ack.Code, c.want)
+			}
+			if ack.Code != mqtt.Success {
+				p.closed()
+			}
+		}
+	}
+	if local(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}) || !local(&net.TCPAddr{IP: net.IPv6loopback}) || local(nil) {
+		t.Error("which addresses are this machine's is wrong")
+	}
+}
+
+func TestAccessIsJudgedAndChangesCount(t *testing.T) {
+	open := make(chan bool, 1)
+	open <- false
+	is := func() bool { v := <-open; open <- v; return v }
+	b := start(t, Options{ACL: aclFunc(func(c *Client, a Access, topic string) bool {
+		switch {
+		case topic == "public":
+			return true
+		case topic == "private":
+			return c.ID == "pub" && a == Publish || a == Receive && is()
+		}
+		return topic == "#" && a == Subscribe
+	})})
+	sub := join(t, b, mqtt.V5, "sub")
+	if got := sub.subscribe(mqtt.Subscription{Filter: "#", QoS: 1}, mqtt.Subscription{Filter: "private"}); got[0] != 1 || got[1] != mqtt.NotAuthorized {
+		t.Errorf("SUBACK %v", got)
+	}
+	pub := join(t, b, mqtt.V5, "pub")
+	if got := pub.publish("other", "x", 1); got != mqtt.NotAuthorized {
+		t.Errorf("PUBACK %s", got)
+	}
+	pub.publish("other", "x", 0)
+	pub.publish("private", "hidden", 1)
+	pub.publish("public", "seen", 1)
+	sub.message("public", "seen")
+	<-open
+	open <- true
+	b.ReloadACL()
+	pub.publish("private", "now seen", 1)
+	sub.message("private", "now seen")
+	// A will is judged like a message.
+	mortal := join(t, b, mqtt.V5, "mortal", willOf("private", "gone"))
+	mortal.drop()
+	until(t, "the will is refused", func() bool { return b.Stats().Refused >= 4 })
+}

@@ -1,0 +1,321 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"gateway/mqtt"
+	"gateway/mqtt/packet"
+)
+
+// onPublish takes a message from a client (3.3, 4.3).
+func (c *conn) onPublish(w *worker, f packet.Frame) error {
+	p := &w.pub
+	p.prepare(c.topic)
+	if err := p.p.Decode(f, c.version); err != nil {
+		return err
+	}
+	if err := c.resolveAlias(&p.p); err != nil {
+		return err
+	}
+	c.topic = p.p.Topic
+	o := &c.b.opt
+	switch {
+	case p.p.QoS > *o.MaxQoS: // [MQTT-3.2.2-11]
+		return refuse(mqtt.QoSNotSupported, "qos %d is more than %d", p.p.QoS, *o.MaxQoS)
+	case p.p.Retain && o.NoRetain: // [MQTT-3.2.2-14]
+		return refuse(mqtt.RetainNotSupported, "retained messages are not available")
+	}
+	p.take(p.now)
+	w.published++
+	r := c.route(p.p.Topic)
+	id := p.p.ID
+	refused := r.refused
+	if o.MaxPayload > 0 && len(p.p.Payload) > o.MaxPayload {
+		refused = mqtt.QuotaExceeded
+	}
+	if refused != mqtt.Success {
+		c.b.stats.refused.Add(1)
+		c.b.refused("message refused", "client", c.id(), "topic", p.p.Topic, "reason", refused)
+		if c.version != mqtt.V5 {
+			refused = mqtt.Success // there is no way to tell; it is acknowledged [MQTT-3.3.5-2 of 3.1.1]
+		}
+	}
+	switch p.qos {
+	case mqtt.AtMostOnce:
+		if r.refused == mqtt.Success && refused == mqtt.Success {
+			c.b.publish(w, r, nil, 0)
+		}
+	case mqtt.AtLeastOnce:
+		if c.version == mqtt.V5 && int(c.unacked.Load())+c.sess.incomingCount() >= int(o.ReceiveMaximum) { // [MQTT-3.3.4-7]
+			return refuse(mqtt.ReceiveMaximumExceeded, "more than %d unacknowledged messages", o.ReceiveMaximum)
+		}
+		var after uint64
+		if c.accepts(r, p) {
+			after = c.b.publish(w, r, nil, 0)
+			if len(r.targets) == 0 && c.version == mqtt.V5 {
+				refused = mqtt.NoMatchingSubscribers
+			}
+		}
+		c.ack(w, packet.PUBACK, id, refused, after)
+	case mqtt.ExactlyOnce:
+		return c.onExactlyOnce(w, r, id, refused)
+	}
+	return nil
+}
+
+// accepts tells whether the publication is to be forwarded.
+func (c *conn) accepts(r *route, p *publication) bool {
+	return r.refused == mqtt.Success && (c.b.opt.MaxPayload <= 0 || len(p.p.Payload) <= c.b.opt.MaxPayload)
+}
+
+// onExactlyOnce takes a QoS 2 message: its identifier is noted and it is forwarded at once, and not
+// again until PUBREL has come [MQTT-4.3.3-10].
+func (c *conn) onExactlyOnce(w *worker, r *route, id uint16, refused mqtt.ReasonCode) error {
+	s := c.sess
+	s.mu.Lock()
+	_, again := s.incoming[id]
+	count := len(s.incoming)
+	// One too many is not noted: the client will send it again, and then it must not be taken for known.
+	tooMany := !again && c.version == mqtt.V5 && count+int(c.unacked.Load()) >= int(c.b.opt.ReceiveMaximum)
+	if !again && !tooMany && !refused.IsError() {
+		if s.incoming == nil {
+			s.incoming = make(map[uint16]struct{})
+		}
+		s.incoming[id] = struct{}{}
+	}
+	s.mu.Unlock()
+	switch {
+	case again:
+		c.ack(w, packet.PUBREC, id, mqtt.Success, c.b.journal.last(s))
+		return nil
+	case tooMany: // [MQTT-3.3.4-7]
+		return refuse(mqtt.ReceiveMaximumExceeded, "more than %d unacknowledged messages", c.b.opt.ReceiveMaximum)
+	}
+	var after uint64
+	if c.accepts(r, &w.pub) {
+		after = c.b.publish(w, r, s, id)
+		if len(r.targets) == 0 && c.version == mqtt.V5 {
+			refused = mqtt.NoMatchingSubscribers
+		}
+	}
+	c.ack(w, packet.PUBREC, id, refused, after)
+	return nil
+}
+
+// onPubrel lets an identifier go [MQTT-4.3.3-11]. PUBCOMP waits for the store, or the identifier's next
+// message could be taken for the old one after a power cut.
+func (c *conn) onPubrel(w *worker, id uint16) {
+	s := c.sess
+	code := mqtt.Success
+	var after uint64
+	s.mu.Lock()
+	if _, known := s.incoming[id]; known && s.conn == c {
+		delete(s.incoming, id)
+		after = c.b.journal.forgotten(s, id)
+	} else if !known {
+		code = mqtt.PacketIDNotFound
+	}
+	s.mu.Unlock()
+	c.ack(w, packet.PUBCOMP, id, code, after)
+}
+
+func (s *session) incomingCount() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.incoming)
+}
+
+// resolveAlias puts the topic in for a topic alias (3.3.2.3.4).
+func (c *conn) resolveAlias(p *packet.Publish) error {
+	ps := &p.Properties
+	if ps.None() {
+		return nil
+	}
+	if ps.Has(packet.PropSubscriptionID) {
+		return refuse(mqtt.ProtocolError, "subscription identifier in a client's PUBLISH [MQTT-3.3.4-6]")
+	}
+	if !ps.Has(packet.PropTopicAlias) {
+		return nil
+	}
+	alias := ps.TopicAlias
+	if alias == 0 || alias > c.b.opt.TopicAliasMaximum { // [MQTT-3.3.2-8] [MQTT-3.2.2-17]
+		return refuse(mqtt.TopicAliasInvalid, "topic alias %d is not in 1 to %d", alias, c.b.opt.TopicAliasMaximum)
+	}
+	if p.Topic == "" {
+		topic, known := c.aliasIn[alias]
+		if !known {
+			return refuse(mqtt.ProtocolError, "topic alias %d is unknown", alias)
+		}
+		p.Topic = topic
+	} else {
+		if c.aliasIn == nil {
+			c.aliasIn = make(map[uint16]string)
+		}
+		c.aliasIn[alias] = strings.Clone(p.Topic)
+	}
+	ps.Remove(packet.PropTopicAlias) // an alias is of one connection only
+	return nil
+}
+
+// route returns who gets what this connection publishes to a topic, remembered as long as nothing
+// changes about it.
+func (c *conn) route(topic string) *route {
+	r := c.routes[topic]
+	if r == nil || !c.b.fresh(r) {
+		r = c.b.route(topic, c.sess, c.client)
+		if c.routes == nil || len(c.routes) >= maxRoutes {
+			c.routes = make(map[string]*route)
+		}
+		c.routes[r.topic] = r
+	}
+	return r
+}
+
+func (b *Broker) fresh(r *route) bool {
+	return r.gen == b.subs.gen.Load() && r.acl == b.aclGen.Load()
+}
+
+// route makes a route. client is who publishes; nil is the broker's own process.
+func (b *Broker) route(topic string, s *session, client *Client) *route {
+	topic = strings.Clone(topic) // it may be part of a longer string
+	r := &route{topic: topic, acl: b.aclGen.Load()}
+	switch {
+	case strings.Count(topic, "/") >= b.opt.Limits.TopicLevels:
+		r.refused = mqtt.TopicNameInvalid
+	case client != nil && !b.allow(client, Publish, topic):
+		r.refused = mqtt.NotAuthorized
+	}
+	r.targets, r.gen = b.subs.route(topic, s, func(to *session) bool {
+		return b.allow(to.ident.Load(), Receive, topic)
+	})
+	return r
+}
+
+// allow asks the ACL. Nobody but the broker publishes to $SYS (4.7.2).
+func (b *Broker) allow(c *Client, a Access, topic string) bool {
+	if a == Publish && (topic == "$SYS" || strings.HasPrefix(topic, "$SYS/") || strings.HasPrefix(topic, "$share/")) {
+		return false
+	}
+	return b.opt.ACL == nil || c == nil || b.opt.ACL.Allow(c, a, topic)
+}
+
+// publish hands w.pub to everybody who is to have it. from and id, where from is set, are the QoS 2
+// identifier that the publisher's session remembers. It returns what the store must have synced
+// before the publisher may be told, 0 for nothing.
+func (b *Broker) publish(w *worker, r *route, from *session, id uint16) (after uint64) {
+	p := &w.pub
+	p.p.Topic = r.topic
+	b.journal.enter()
+	defer b.journal.leave()
+	p.seq = b.journal.number()
+	if p.retain {
+		after = b.retain(p.keep())
+	}
+	targets := r.targets
+	w.picked = w.picked[:0]
+	for i := range targets {
+		if g := targets[i].group; g != nil {
+			if m := g.pick(); m != nil && b.allow(m.sess.ident.Load(), Receive, r.topic) {
+				w.picked = append(w.picked, ofMember(m))
+			}
+		}
+	}
+	if lsn := b.journal.message(w, targets, from, id); lsn != 0 {
+		after = lsn
+	}
+	p.fan = len(targets) > 1
+	for i := range targets {
+		if targets[i].group == nil {
+			targets[i].sess.deliver(w, &targets[i])
+		}
+	}
+	for i := range w.picked {
+		w.picked[i].sess.deliver(w, &w.picked[i])
+	}
+	clear(w.picked)
+	return after
+}
+
+// retain keeps a message as its topic's retained one.
+func (b *Broker) retain(m *message) (after uint64) {
+	if !b.retained.set(m, &b.opt.Limits, func(m *message) { after = b.journal.retained(m) }) {
+		b.stats.dropped.Add(1)
+		b.refused("too many retained messages, not retained", "topic", m.Topic)
+	}
+	return after
+}
+
+// ErrClosed says that the broker does not run any more.
+var ErrClosed = errors.New("broker: closed")
+
+// Publish publishes a message from within the process: no socket, no acknowledgement to wait for.
+// done is called exactly once, if and only if Publish returns nil, perhaps before it returns: when
+// the message is with everybody who is to have it, and, where a Store keeps it for a persistent
+// session or as a retained message, once it is synced. Publish does not trigger that sync; it comes
+// with SyncWindow or somebody who waits. The message's bytes may be reused then. A message that
+// cannot be published is reported by done as *mqtt.ReasonError.
+func (b *Broker) Publish(ctx context.Context, m *mqtt.Message, done func(error)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if b.closed.Load() {
+		return ErrClosed
+	}
+	if err := mqtt.CheckTopicName(m.Topic); err != nil {
+		done(&mqtt.ReasonError{Op: "publish", Code: mqtt.TopicNameInvalid, Detail: err.Error()})
+		return nil
+	}
+	if m.QoS > mqtt.ExactlyOnce {
+		done(&mqtt.ReasonError{Op: "publish", Code: mqtt.QoSNotSupported, Detail: fmt.Sprintf("qos %d", m.QoS)})
+		return nil
+	}
+	w := b.worker()
+	p := &w.pub
+	now := b.now()
+	p.p.SetMessage(m)
+	p.borrowed = true
+	p.take(now)
+	p.now = now
+	w.published++
+	after := b.publish(w, b.ownRoute(m.Topic), nil, 0)
+	w.done()
+	if after == 0 {
+		done(nil)
+	} else {
+		b.journal.notify(after, done)
+	}
+	return nil
+}
+
+// ownRoute is conn.route for the process itself.
+func (b *Broker) ownRoute(topic string) *route {
+	b.own.mu.Lock()
+	defer b.own.mu.Unlock()
+	r := b.own.routes[topic]
+	if r == nil || !b.fresh(r) {
+		r = b.route(topic, nil, nil)
+		if b.own.routes == nil || len(b.own.routes) >= 4*maxRoutes {
+			b.own.routes = make(map[string]*route)
+		}
+		b.own.routes[r.topic] = r
+	}
+	return r
+}
+
+// publishKept publishes a message that the broker holds already: a will, or its own state.
+func (b *Broker) publishKept(m *message, s *session, client *Client) {
+	w := b.worker()
+	defer w.done()
+	r := b.route(m.Topic, s, client)
+	if r.refused != mqtt.Success {
+		b.stats.refused.Add(1)
+		b.refused("will refused", "client", client.ID, "topic", m.Topic, "reason", r.refused)
+		return
+	}
+	w.pub.load(m, b.now())
+	w.published++
+	b.publish(w, r, nil, 0)
+}

@@ -1,0 +1,319 @@
+package broker
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"gateway/mqtt"
+)
+
+// A loader builds the state from the records of the store.
+type loader struct {
+	b        *Broker
+	now      int64
+	sessions map[uint64]*loading
+	messages map[uint64]*message // as long as records may speak of them
+	skipped  int
+}
+
+type loading struct {
+	s    *session
+	owed map[uint64]*delivery
+}
+
+// load reads the store. A record that cannot be read is counted and skipped: the others are good.
+func (j *journal) load() error {
+	l := &loader{b: j.b, now: j.b.now(), sessions: make(map[uint64]*loading), messages: make(map[uint64]*message)}
+	err := j.store.Replay(func(rec []byte) error {
+		r := recordReader{b: rec}
+		for len(r.b) > 0 {
+			l.apply(&r)
+		}
+		if r.err != nil {
+			l.skipped++
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if l.skipped > 0 {
+		j.b.log.Error("store: unreadable records were skipped", "count", l.skipped)
+	}
+	l.finish()
+	return nil
+}
+
+func (l *loader) apply(r *recordReader) {
+	op := r.op()
+	switch op {
+	case opRetained:
+		if m := r.message(l.now); r.err == nil {
+			l.b.journal.messages.Store(max(l.b.journal.messages.Load(), m.seq))
+			l.b.retained.set(m, &l.b.opt.Limits, func(*message) {})
+		}
+		return
+	case opMessage:
+		m := r.message(l.now)
+		n := r.count()
+		if r.err != nil {
+			return
+		}
+		l.messages[m.seq] = m
+		l.b.journal.messages.Store(max(l.b.journal.messages.Load(), m.seq))
+		for range n {
+			if num, d := r.owed(); r.err == nil {
+				l.owe(num, m, d)
+			}
+		}
+		return
+	case opOwed:
+		m := l.messages[r.uint()]
+		num, d := r.owed()
+		d.id = uint16(r.uint())
+		state := r.uint()
+		if r.err != nil || m == nil {
+			return
+		}
+		d.sent, d.released = state > 0, state > 1
+		l.owe(num, m, d)
+		return
+	case opSession:
+		l.session(r)
+		return
+	}
+	num := r.uint()
+	x := l.sessions[num]
+	if x == nil { // it ended meanwhile
+		x = &loading{s: &session{b: l.b}}
+	}
+	s := x.s
+	switch op {
+	case opEnd:
+		if s.ended = true; l.b.sessions[s.id] == s {
+			delete(l.b.sessions, s.id)
+		}
+		delete(l.sessions, num)
+	case opSubscribe:
+		q := mqtt.Subscription{Filter: r.string()}
+		opt := r.uint()
+		q.QoS, q.NoLocal, q.RetainAsPublished = mqtt.QoS(opt&3), opt&4 != 0, opt&8 != 0
+		id := uint32(r.uint())
+		if r.err != nil || !mqtt.ValidTopicFilter(q.Filter) {
+			r.fail()
+			return
+		}
+		// Into the tree at the end, when it is sure that the session is there.
+		if s.subs == nil {
+			s.subs = make(map[string]*subscription)
+		}
+		s.subs[q.Filter] = &subscription{sess: s, filter: q.Filter, id: id, qos: q.QoS, local: q.NoLocal, rap: q.RetainAsPublished}
+	case opUnsubscribe:
+		delete(s.subs, r.string())
+	case opDone:
+		seq := r.uint()
+		if d := x.owed[seq]; d != nil {
+			delete(x.owed, seq)
+			s.list(d).remove(d)
+		}
+	case opIncoming:
+		if s.incoming == nil {
+			s.incoming = make(map[uint16]struct{})
+		}
+		s.incoming[uint16(r.uint())] = struct{}{}
+	case opForgotten:
+		delete(s.incoming, uint16(r.uint()))
+	case opSent:
+		d := x.owed[r.uint()]
+		id := uint16(r.uint())
+		if d != nil && r.err == nil && id != 0 {
+			s.list(d).remove(d)
+			d.id, d.sent = id, true
+			s.order.push(d)
+		}
+	case opReleased:
+		if d := x.owed[r.uint()]; d != nil {
+			d.released = true
+		}
+	default:
+		r.fail()
+	}
+}
+
+// list is where a delivery that is being loaded stands: what has a packet identifier was sent.
+func (s *session) list(d *delivery) *deliveries {
+	if d.id != 0 {
+		return &s.order
+	}
+	return &s.queue
+}
+
+func (l *loader) session(r *recordReader) {
+	num, id, user, expiry := r.uint(), r.string(), r.string(), uint32(r.uint())
+	if r.err != nil {
+		return
+	}
+	l.b.journal.sessions.Store(max(l.b.journal.sessions.Load(), num))
+	x := l.sessions[num]
+	if x == nil {
+		x = &loading{s: &session{b: l.b, id: id, num: num}, owed: make(map[uint64]*delivery)}
+		l.sessions[num] = x
+	}
+	x.s.expiry = expiry
+	x.s.ident.Store(&Client{ID: id, Username: user})
+	l.b.sessions[id] = x.s
+}
+
+// owe adds a message to a session that does not have it yet.
+func (l *loader) owe(num uint64, m *message, d *delivery) {
+	x := l.sessions[num]
+	if x == nil || x.owed[m.seq] != nil {
+		return
+	}
+	d.msg = m
+	x.owed[m.seq] = d
+	x.s.list(d).push(d)
+}
+
+// finish puts the sessions to work: as ones whose connections have just ended.
+func (l *loader) finish() {
+	for _, x := range l.sessions {
+		s := x.s
+		s.durable.Store(true)
+		for _, sub := range s.subs {
+			l.b.subs.add(sub)
+		}
+		for d := s.queue.first; d != nil; d = d.next {
+			size := d.msg.size()
+			s.bytes += size
+			l.b.queued.Add(int64(size))
+		}
+		for d := s.order.first; d != nil; d = d.next {
+			if s.flight == nil {
+				s.flight = make(map[uint16]*delivery)
+			}
+			s.flight[d.id] = d
+			s.lastID = d.id
+		}
+		if s.expiry != never {
+			s.mu.Lock()
+			s.endTimer = l.b.after(s.expiry, func() { l.b.expire(s) })
+			s.mu.Unlock()
+		}
+	}
+	if n := len(l.sessions); n > 0 || l.b.retained.count > 0 {
+		l.b.log.Info("store: read", "sessions", n, "retained", l.b.retained.count, "queued_bytes", l.b.queued.Load())
+	}
+}
+
+// snapshot writes the present state in the place of all records so far.
+func (j *journal) snapshot() error {
+	var size int64
+	var upto uint64
+	err := j.store.Snapshot(func(put func([]byte) error) error {
+		// Once the gate was closed, all that was recorded before is in memory, too.
+		j.gate.Lock()
+		j.writing.Lock()
+		upto = j.appended.Load()
+		j.broken = false
+		j.writing.Unlock()
+		j.gate.Unlock()
+		count := func(rec []byte) error {
+			size += int64(len(rec))
+			return put(rec)
+		}
+		written := make(map[uint64]bool)
+		for _, s := range j.persistent() {
+			if err := j.putSession(s, written, count); err != nil {
+				return err
+			}
+		}
+		return j.putRetained(count)
+	})
+	if err != nil {
+		j.writing.Lock()
+		j.broken = true
+		j.writing.Unlock()
+		return fmt.Errorf("broker: writing a snapshot: %w", err)
+	}
+	j.snapSize = size
+	j.advance(upto)
+	return nil
+}
+
+// persistent returns the persistent sessions in the order of their numbers.
+func (j *journal) persistent() []*session {
+	j.b.mu.Lock()
+	defer j.b.mu.Unlock()
+	var list []*session
+	for _, s := range j.b.sessions {
+		if s.durable.Load() {
+			list = append(list, s)
+		}
+	}
+	slices.SortFunc(list, func(a, b *session) int { return cmp.Compare(a.num, b.num) })
+	return list
+}
+
+// putSession writes one session and the messages that it is owed and that are not written yet.
+func (j *journal) putSession(s *session, written map[uint64]bool, put func([]byte) error) error {
+	s.mu.Lock()
+	if s.ended || !s.durable.Load() {
+		s.mu.Unlock()
+		return nil
+	}
+	now := j.b.now()
+	recs := [][]byte{appendSession(nil, s)}
+	for _, sub := range s.subs {
+		q := mqtt.Subscription{Filter: sub.filter, QoS: sub.qos, NoLocal: sub.local, RetainAsPublished: sub.rap}
+		recs = append(recs, appendSubscription(nil, s.num, &q, sub.id))
+	}
+	for id := range s.incoming {
+		recs = append(recs, appendID(appendNum(nil, opIncoming, s.num), id))
+	}
+	for _, list := range []*deliveries{&s.order, &s.queue} {
+		for d := list.first; d != nil; d = d.next {
+			if d.msg == nil || d.qos == 0 || d.msg.seq == 0 {
+				continue
+			}
+			var rec []byte
+			if !written[d.msg.seq] {
+				written[d.msg.seq] = true
+				rec = appendUint(appendMessage(append(rec, opMessage), d.msg, d.msg.seq, now), 0)
+			}
+			rec = appendOwed(appendNum(rec, opOwed, d.msg.seq), s.num, d.qos, d.retain, d.ids)
+			rec = appendID(rec, d.id)
+			state := uint64(0)
+			switch {
+			case d.released:
+				state = 2
+			case d.sent:
+				state = 1
+			}
+			recs = append(recs, appendUint(rec, state))
+		}
+	}
+	s.mu.Unlock()
+	for _, rec := range recs {
+		if err := put(rec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (j *journal) putRetained(put func([]byte) error) error {
+	r := &j.b.retained
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	var err error
+	now := j.b.now()
+	r.tree.root.descend(true, func(n *node[*message]) bool { // those of $SYS are made anew
+		if m := n.val; m != nil && !m.expired(now) {
+			err = put(appendMessage([]byte{opRetained}, m, m.seq, now))
+		}
+		return err == nil
+	})
+	return err
+}

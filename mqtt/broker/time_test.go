@@ -1,0 +1,177 @@
+package broker
+
+import (
+	"context"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gateway/mqtt"
+	"gateway/mqtt/packet"
+)
+
+// inBubble runs a test with a broker in a bubble of fake time.
+func inBubble(t *testing.T, o Options, test func(t *testing.T, b *Broker)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		o.SysInterval = -1
+		b, err := New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- b.Run(ctx) }()
+		test(t, b)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// piped connects through a pipe, which fake time can see.
+func piped(t *testing.T, b *Broker, v mqtt.Version, id string, edit ...func(*packet.Connect)) (*peer, *packet.Connack) {
+	t.Helper()
+	near, far := net.Pipe()
+	b.ServeConn(far)
+	p := newPeer(t, near, v)
+	c := &packet.Connect{Version: v, ClientID: id, CleanStart: true}
+	for _, f := range edit {
+		f(c)
+	}
+	p.send(c)
+	return p, expect[*packet.Connack](p)
+}
+
+// [MQTT-3.1.2-22] [MQTT-3.2.2-22]
+func TestKeepAlive(t *testing.T) {
+	inBubble(t, Options{}, func(t *testing.T, b *Broker) {
+		p, _ := piped(t, b, mqtt.V5, "c", func(c *packet.Connect) { c.KeepAlive = 10 })
+		began := time.Now()
+		time.Sleep(14 * time.Second)
+		p.silence() // its PINGREQ starts the interval anew
+		x, err := p.next(time.Minute)
+		d, ok := x.(*packet.Disconnect)
+		if !ok || d.Code != mqtt.KeepAliveTimeout {
+			t.Fatalf("got %T %+v, %v", x, x, err)
+		}
+		if after := time.Since(began); after != 29*time.Second { // [MQTT-3.1.2-22]
+			t.Errorf("disconnected after %s, want 14 s and one and a half times 10 s", after)
+		}
+	})
+}
+
+// [MQTT-3.1.3-9]
+func TestWillDelay(t *testing.T) {
+	for name, c := range map[string]struct {
+		expiry, delay uint32
+		back          time.Duration // when the client comes back; 0: not
+		want          time.Duration // when the will comes; 0: not
+	}{
+		"delay":                            {100, 10, 0, 10 * time.Second},
+		"session ends before":              {5, 10, 0, 5 * time.Second}, // [MQTT-3.1.3-9]
+		"session ends with the connection": {0, 10, 0, time.Nanosecond},
+		"client is back before":            {100, 10, 9 * time.Second, 0},
+		"no delay":                         {100, 0, 0, time.Nanosecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{}, func(t *testing.T, b *Broker) {
+				watch, _ := piped(t, b, mqtt.V5, "watch")
+				watch.subscribed("w", 0)
+				mortal := func(p *packet.Connect) {
+					p.CleanStart = false
+					p.Properties.SetSessionExpiry(c.expiry)
+				}
+				p, _ := piped(t, b, mqtt.V5, "mortal", mortal, willOf("w", "x", func(w *packet.Will) { w.Properties.SetWillDelay(c.delay) }))
+				p.drop()
+				synctest.Wait()
+				gone := time.Now()
+				if c.back > 0 {
+					time.AfterFunc(c.back, func() { piped(t, b, mqtt.V5, "mortal", mortal) })
+				}
+				_, err := watch.next(time.Minute)
+				switch {
+				case c.want == 0 && err == nil:
+					t.Errorf("a will came after %s", time.Since(gone))
+				case c.want != 0 && err != nil:
+					t.Error("no will came")
+				case c.want > time.Nanosecond && time.Since(gone) != c.want:
+					t.Errorf("the will came after %s, want %s", time.Since(gone), c.want)
+				}
+				if c.want != 0 { // and only once
+					piped(t, b, mqtt.V5, "mortal", mortal)
+					watch.silence()
+				}
+			})
+		})
+	}
+}
+
+// [MQTT-4.1.0-2]
+func TestSessionsExpire(t *testing.T) {
+	inBubble(t, Options{}, func(t *testing.T, b *Broker) {
+		edit := func(p *packet.Connect) {
+			p.CleanStart = false
+			p.Properties.SetSessionExpiry(30)
+		}
+		p, _ := piped(t, b, mqtt.V5, "c", edit)
+		p.drop()
+		time.Sleep(29 * time.Second)
+		p, ack := piped(t, b, mqtt.V5, "c", edit)
+		if !ack.SessionPresent {
+			t.Error("expired after 29 s of 30")
+		}
+		time.Sleep(time.Hour) // connected sessions do not expire
+		p.silence()
+		p.drop()
+		time.Sleep(31 * time.Second)
+		if s := b.Stats(); s.Sessions != 0 || s.ExpiredSessions != 1 {
+			t.Errorf("after 31 s: %+v", s)
+		}
+		if _, ack := piped(t, b, mqtt.V5, "c", edit); ack.SessionPresent {
+			t.Error("there after 31 s of 30")
+		}
+	})
+}
+
+// A client that takes nothing is let go, so that what waits for it does not wait for ever.
+func TestWriteTimeout(t *testing.T) {
+	inBubble(t, Options{Limits: Limits{WriteTimeout: 20 * time.Second}}, func(t *testing.T, b *Broker) {
+		stuck, _ := piped(t, b, mqtt.V5, "stuck")
+		stuck.subscribed("t", 1)
+		done := make(chan error, 1)
+		if err := b.Publish(t.Context(), &mqtt.Message{Topic: "t", QoS: 1}, func(err error) { done <- err }); err != nil {
+			t.Fatal(err)
+		}
+		<-done // the publisher does not wait
+		time.Sleep(19 * time.Second)
+		if n := b.Stats().Connected; n != 1 {
+			t.Error("let go too early")
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if n := b.Stats().Connected; n != 0 {
+			t.Error("still there after 21 s of 20")
+		}
+	})
+}
+
+func TestRetainedMessagesExpire(t *testing.T) {
+	inBubble(t, Options{}, func(t *testing.T, b *Broker) {
+		m := &mqtt.Message{Topic: "t", Payload: []byte("x"), Retain: true, HasExpiry: true, Expiry: 30}
+		b.Publish(t.Context(), m, func(error) {})
+		time.Sleep(10 * time.Second)
+		c, _ := piped(t, b, mqtt.V5, "c")
+		c.subscribed("t", 0)
+		if got := c.message("t", "x"); got.Properties.MessageExpiry != 20 { // [MQTT-3.3.2-6]
+			t.Errorf("%d seconds remain, want 20", got.Properties.MessageExpiry)
+		}
+		time.Sleep(time.Minute + time.Second)
+		synctest.Wait()
+		if n := b.Stats().Retained; n != 0 {
+			t.Errorf("%d retained messages are left", n)
+		}
+	})
+}

@@ -1,0 +1,131 @@
+package broker
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// A wsListener takes MQTT over WebSocket (6): an HTTP server whose upgraded connections are
+// accepted as network connections.
+type wsListener struct {
+	net.Listener
+	srv    *http.Server
+	conns  chan net.Conn
+	done   chan struct{}
+	once   sync.Once
+	serves sync.WaitGroup
+}
+
+func listenWebSocket(ln net.Listener, t *tls.Config) net.Listener {
+	l := &wsListener{Listener: ln, conns: make(chan net.Conn), done: make(chan struct{})}
+	l.srv = &http.Server{
+		Handler:           l,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       10 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		TLSConfig:         t,
+	}
+	if t != nil {
+		t = t.Clone()
+		t.NextProtos = []string{"http/1.1"} // WebSocket's upgrade is of HTTP/1.1
+		ln = tls.NewListener(ln, t)
+	}
+	l.serves.Go(func() { l.srv.Serve(ln) })
+	return l
+}
+
+func (l *wsListener) Accept() (net.Conn, error) {
+	select {
+	case nc := <-l.conns:
+		return nc, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *wsListener) Close() error {
+	l.once.Do(func() { close(l.done) })
+	err := l.srv.Close()
+	l.serves.Wait()
+	return err
+}
+
+// ServeHTTP upgrades. The client must name the subprotocol mqtt [MQTT-6.0.0-3], which the answer
+// names, too [MQTT-6.0.0-4]; frames that are not binary close the connection [MQTT-6.0.0-1].
+func (l *wsListener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+		Subprotocols: []string{"mqtt", "mqttv3.1"},
+		// Pages of other origins may connect: a client proves who it is in CONNECT, not by cookies.
+		InsecureSkipVerify: true,
+		CompressionMode:    websocket.CompressionDisabled,
+	})
+	if err != nil {
+		return // Accept has answered
+	}
+	if ws.Subprotocol() == "" {
+		ws.Close(websocket.StatusPolicyViolation, "the subprotocol must be mqtt")
+		return
+	}
+	ws.SetReadLimit(-1) // the packet reader has limits of its own, and frames are not packets [MQTT-6.0.0-2]
+	ctx, cancel := context.WithCancel(context.Background())
+	nc := &wsConn{Conn: websocket.NetConn(ctx, ws, websocket.MessageBinary), cancel: cancel, tls: r.TLS, closed: make(chan struct{})}
+	if a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+		nc.local = a
+	}
+	nc.remote = remoteAddr(r.RemoteAddr)
+	select {
+	case l.conns <- nc:
+		<-nc.closed // the handler's end would close the connection
+	case <-l.done:
+		nc.Close()
+	}
+}
+
+// remoteAddr is the address of an HTTP client; a Unix socket's has none.
+func remoteAddr(s string) net.Addr {
+	if a, err := net.ResolveTCPAddr("tcp", s); err == nil && a.IP != nil {
+		return a
+	}
+	return &net.UnixAddr{Name: s, Net: "unix"}
+}
+
+// A wsConn is a WebSocket as a network connection.
+type wsConn struct {
+	net.Conn
+	cancel        context.CancelFunc
+	tls           *tls.ConnectionState
+	local, remote net.Addr
+	once          sync.Once
+	closed        chan struct{}
+}
+
+func (c *wsConn) LocalAddr() net.Addr  { return c.local }
+func (c *wsConn) RemoteAddr() net.Addr { return c.remote }
+
+// ConnectionState is that of the TLS connection below, empty without one.
+func (c *wsConn) ConnectionState() tls.ConnectionState {
+	if c.tls == nil {
+		return tls.ConnectionState{}
+	}
+	return *c.tls
+}
+
+func (c *wsConn) Close() error {
+	var err error
+	c.once.Do(func() {
+		err = c.Conn.Close()
+		c.cancel()
+		close(c.closed)
+	})
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}

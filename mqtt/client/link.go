@@ -1,0 +1,215 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gateway/mqtt"
+	"gateway/mqtt/packet"
+)
+
+const (
+	// silentQoS2 is how many messages of QoS 2 are on the wire at once where the version has no way to tell how
+	// many a server takes: Mosquitto hangs up on a client of 3.1.1 that has more than 20 open (its
+	// max_inflight_messages), and others have limits near that.
+	silentQoS2 = 20
+	// batchBytes is about how much is written at once, so that a lost connection leaves little in doubt.
+	batchBytes = 64 << 10
+	// maxControl bounds answers that wait to be written: a server that makes us owe more does not read.
+	maxControl = 1 << 20
+	// lingerTime is how long the server may take to close after DISCONNECT. Closing first could make
+	// the kernel throw away what we said.
+	lingerTime = time.Second
+)
+
+// A link is one connection: a goroutine that reads, one that writes, and serve, which watches over both.
+type link struct {
+	c     *Client
+	nc    net.Conn
+	r     *packet.Reader
+	v     mqtt.Version
+	state State
+
+	// Agreed on in CONNACK.
+	keepAlive  time.Duration
+	window     int // QoS 1 and 2 messages on the wire at once
+	window2    int // QoS 2 ones
+	maxPacket  int
+	maxQoS     mqtt.QoS
+	noRetain   bool
+	maxAliases int
+
+	wake   chan struct{} // there may be something to write
+	dead   chan struct{} // closed by end
+	endOne sync.Once
+	err    error // why it ended; read after dead is closed
+
+	start     time.Time
+	lastRead  atomic.Int64 // time since start
+	lastWrite atomic.Int64
+
+	// Guarded by c.mu.
+	control  []byte // packets to write before any PUBLISH
+	unacked  int    // QoS 1 and 2 messages received and not acknowledged
+	stopping bool
+	final    []byte // the last packet to write
+
+	// The writer's.
+	aliases map[string]uint16
+	pub     packet.Publish
+	// The reader's.
+	aliasesIn []string
+	in        packet.Publish
+	warned    bool // of QoS 0 that is dropped
+	exceeded  bool // warned of a server beyond our receive maximum
+	strayed   bool // warned of a PUBACK for nothing that is in flight
+}
+
+func newLink(c *Client, nc net.Conn, v mqtt.Version) *link {
+	l := &link{c: c, nc: nc, v: v, wake: make(chan struct{}, 1), dead: make(chan struct{}), start: time.Now()}
+	l.r = packet.NewReader((*stamped)(l), int(min(c.opt.MaxPacket, 1<<28+4)), nil)
+	return l
+}
+
+// stamped notes each time that something arrives, also of a large packet's middle.
+type stamped link
+
+func (s *stamped) Read(p []byte) (int, error) {
+	n, err := s.nc.Read(p)
+	s.lastRead.Store(int64(time.Since(s.start)))
+	return n, err
+}
+
+// kick makes the writer look for work. A nil link has none.
+func (l *link) kick() {
+	if l != nil {
+		select {
+		case l.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// end closes the connection for a reason, the first of which stays.
+func (l *link) end(err error) {
+	l.endOne.Do(func() {
+		l.err = err
+		close(l.dead)
+		l.nc.Close()
+	})
+}
+
+// send writes a packet at once; only before serve.
+func (l *link) send(p packet.Packet) error {
+	b, err := p.Append(nil, l.v)
+	if err != nil {
+		return err
+	}
+	l.nc.SetWriteDeadline(time.Now().Add(l.c.opt.WriteTimeout))
+	_, err = l.nc.Write(b)
+	return err
+}
+
+// sendDisconnect says why we hang up, where the version has a word for it; only before serve.
+func (l *link) sendDisconnect(code mqtt.ReasonCode) {
+	if l.v == mqtt.V5 {
+		_ = l.send(&packet.Disconnect{Code: code}) // the reason for hanging up is what counts
+	}
+}
+
+// queue hands a packet to the writer, or before serve writes it.
+func (l *link) queue(p packet.Packet) error {
+	l.c.mu.Lock()
+	if l.c.link != l {
+		l.c.mu.Unlock()
+		return l.send(p)
+	}
+	err := l.enqueue(p)
+	l.c.mu.Unlock()
+	l.kick()
+	return err
+}
+
+// enqueue is queue with c.mu held and without the kick.
+func (l *link) enqueue(p packet.Packet) error {
+	if len(l.control) > maxControl {
+		return errors.New("server does not read our answers")
+	}
+	var err error
+	l.control, err = p.Append(l.control, l.v)
+	return err
+}
+
+// serve runs the connection until it ends or ctx does, and returns why it ended.
+func (l *link) serve(ctx context.Context) error {
+	var both sync.WaitGroup
+	both.Go(func() { l.read(ctx) })
+	both.Go(l.write)
+
+	var tick <-chan time.Time
+	if l.keepAlive > 0 {
+		t := time.NewTicker(l.keepAlive / 8)
+		defer t.Stop()
+		tick = t.C
+	}
+	pinged := time.Duration(0) // when, since start; 0: no PINGREQ is unanswered
+	for done := false; !done; {
+		select {
+		case <-l.dead:
+			done = true
+		case <-ctx.Done():
+			l.hangUp(ErrClosed)
+			done = true
+		case <-tick:
+			now := time.Since(l.start)
+			read, wrote := time.Duration(l.lastRead.Load()), time.Duration(l.lastWrite.Load())
+			if pinged > 0 && read >= pinged {
+				pinged = 0
+			}
+			switch {
+			case pinged > 0 && now-read >= l.keepAlive*3/2-l.keepAlive/8:
+				// Half-open: half the time again after the ping was due, nothing has come (3.1.2.10).
+				l.end(fmt.Errorf("server has not been heard for %v", (now - read).Round(time.Millisecond)))
+			case pinged == 0 && (now-wrote >= l.keepAlive*3/4 || now-read >= l.keepAlive*3/4):
+				// Sent before the keep alive has run out [MQTT-3.1.2-20], also when we send all the time
+				// and only the server is silent.
+				pinged = now
+				if err := l.queue(&packet.Pingreq{}); err != nil {
+					l.end(err)
+				}
+			}
+		}
+	}
+	both.Wait()
+	l.c.detach(l)
+	l.r.Close()
+	return l.err
+}
+
+// stop makes the writer say DISCONNECT after what waits already, and nothing else.
+func (l *link) stop(code mqtt.ReasonCode) {
+	l.c.mu.Lock()
+	if !l.stopping && (l.v == mqtt.V5 || code == mqtt.Success) {
+		l.final, _ = (&packet.Disconnect{Code: code}).Append(nil, l.v) // cannot fail: it has no properties
+	}
+	l.stopping = true
+	l.c.mu.Unlock()
+	l.kick()
+}
+
+// hangUp says DISCONNECT and closes when the server has closed or lingerTime is over.
+func (l *link) hangUp(why error) {
+	l.stop(mqtt.Success)
+	t := time.NewTimer(lingerTime)
+	defer t.Stop()
+	select {
+	case <-l.dead:
+	case <-t.C:
+	}
+	l.end(why)
+}

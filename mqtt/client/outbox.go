@@ -1,0 +1,139 @@
+package client
+
+import "gateway/mqtt"
+
+// An outgoing is a message on its way to the server.
+type outgoing struct {
+	m    *mqtt.Message // nil: withdrawn, only its identifier is still in use
+	qos  mqtt.QoS
+	done func(error)
+
+	id       uint16 // 0: none yet
+	released bool   // QoS 2: PUBREC came, PUBREL is due or sent
+	sent     bool   // on this connection
+	counted  bool   // against this connection's receive maximum
+
+	prev, next *outgoing
+}
+
+// An outbox is the list of outgoing messages in the order of Publish, and who has which packet
+// identifier. Messages that were sent on this connection come before those that were not.
+type outbox struct {
+	head, tail *outgoing
+	unsent     *outgoing // the first that is to be sent on this connection
+	byID       map[uint16]*outgoing
+	requests   map[uint16]*request
+	lastID     uint16
+	n          int // messages, withdrawn ones not counted
+	inflight   int // counted ones
+	inflight2  int // of these, QoS 2
+}
+
+func newOutbox() outbox {
+	return outbox{byID: map[uint16]*outgoing{}, requests: map[uint16]*request{}}
+}
+
+func (b *outbox) push(o *outgoing) {
+	o.prev = b.tail
+	if b.tail != nil {
+		b.tail.next = o
+	} else {
+		b.head = o
+	}
+	b.tail = o
+	if b.unsent == nil {
+		b.unsent = o
+	}
+	b.n++
+}
+
+// remove takes a message out and frees its identifier.
+func (b *outbox) remove(o *outgoing) {
+	if b.unsent == o {
+		b.unsent = o.next
+	}
+	if o.prev != nil {
+		o.prev.next = o.next
+	} else {
+		b.head = o.next
+	}
+	if o.next != nil {
+		o.next.prev = o.prev
+	} else {
+		b.tail = o.prev
+	}
+	o.prev, o.next = nil, nil
+	if o.id != 0 {
+		delete(b.byID, o.id)
+	}
+	if o.counted {
+		o.counted = false
+		b.inflight--
+		if o.qos == mqtt.ExactlyOnce {
+			b.inflight2--
+		}
+	}
+	if o.m != nil {
+		b.n--
+	}
+}
+
+// newID finds a free packet identifier [MQTT-2.2.1-3], the next after the one used last, so that one is
+// used again as late as can be; 0: all 65,535 are in use.
+func (b *outbox) newID() uint16 {
+	for range 65535 {
+		if b.lastID++; b.lastID == 0 {
+			b.lastID = 1
+		}
+		if b.byID[b.lastID] == nil && b.requests[b.lastID] == nil {
+			return b.lastID
+		}
+	}
+	return 0
+}
+
+// restart prepares for a new connection: with the session kept, what was sent goes again under its
+// identifier [MQTT-4.4.0-1]; otherwise all of it is new.
+func (b *outbox) restart(present bool) {
+	clear(b.requests)
+	b.inflight, b.inflight2 = 0, 0
+	for o := b.head; o != nil; {
+		next := o.next
+		o.sent, o.counted = false, false
+		switch {
+		case o.m == nil && (!present || !o.released && o.qos != mqtt.ExactlyOnce):
+			b.remove(o)
+		case o.m == nil:
+			// The server may hold the first half of a withdrawn exchange: PUBREL ends it, whether or not
+			// it does, before the identifier is used for another message.
+			o.released = true
+		case !present:
+			if o.id != 0 {
+				delete(b.byID, o.id)
+			}
+			o.id, o.released = 0, false
+		}
+		o = next
+	}
+	b.unsent = b.head
+}
+
+// withdraw takes all messages out and returns them. Identifiers that the server may still answer stay
+// in use until it has or the connection ends.
+func (b *outbox) withdraw() []*outgoing {
+	all := make([]*outgoing, 0, b.n)
+	for o := b.head; o != nil; {
+		next := o.next
+		if o.m != nil {
+			all = append(all, &outgoing{m: o.m, done: o.done})
+			if o.id == 0 {
+				b.remove(o)
+			} else {
+				o.m, o.done = nil, nil
+				b.n--
+			}
+		}
+		o = next
+	}
+	return all
+}

@@ -1,0 +1,432 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gateway/mqtt"
+	"gateway/mqtt/packet"
+)
+
+// gate is a handler that lets messages through one by one.
+type gate struct {
+	got chan mqtt.Message
+	let chan struct{}
+}
+
+// open makes the channels, which must be done in the bubble.
+func (g *gate) open() { g.got, g.let = make(chan mqtt.Message, 1000), make(chan struct{}) }
+
+func (g *gate) handle(m mqtt.Message) {
+	g.got <- m
+	<-g.let
+}
+
+// [MQTT-4.3.2-4] [MQTT-4.3.3-8] [MQTT-4.3.3-11] [MQTT-4.5.0-2], in the order of the messages [MQTT-4.6.0-2] [MQTT-4.6.0-3];
+// nothing else waits for it [MQTT-3.3.4-8] [MQTT-4.9.0-3]: paho.mqtt.golang#208, #453 (a slow handler blocks PINGRESP).
+func TestReceiveAcknowledgesAfterTheHandler(t *testing.T) {
+	g := new(gate)
+	run(t, Options{Handler: g.handle}, func(t *testing.T, b *bench) {
+		g.open()
+		defer close(g.let)
+		s, _ := b.accept(packet.Connack{})
+		s.send(pub(1, 10, "a"), pub(2, 11, "b"), pub(0, 0, "c"))
+		if m := <-g.got; string(m.Payload) != "a" || m.QoS != 1 {
+			t.Errorf("%+v", m)
+		}
+		// The handler is stuck; PINGRESP and our own acknowledgements still come through.
+		b.publish(1, "mine")
+		s.expect(pub(1, 1, "mine"))
+		s.send(&packet.Puback{ID: 1})
+		b.expectDone("mine")
+		g.let <- struct{}{}
+		s.expect(&packet.Puback{ID: 10})
+		<-g.got
+		g.let <- struct{}{}
+		s.expect(&packet.Pubrec{ID: 11})
+		s.send(&packet.Pubrel{ID: 11})
+		s.expect(&packet.Pubcomp{ID: 11})
+		<-g.got
+	})
+}
+
+// [MQTT-4.3.3-10]: a QoS 2 message that comes again before PUBREL is the same one, also on the next connection; after
+// PUBCOMP it is another [MQTT-4.3.3-12].
+func TestQoS2IsHandledOnce(t *testing.T) {
+	var got []string
+	run(t, Options{SessionExpiry: time.Hour, Handler: func(m mqtt.Message) { got = append(got, string(m.Payload)) }}, func(t *testing.T, b *bench) {
+		s, _ := b.accept(packet.Connack{})
+		s.send(pub(2, 5, "a"))
+		s.expect(&packet.Pubrec{ID: 5})
+		s.send(again(pub(2, 5, "a")))
+		s.expect(&packet.Pubrec{ID: 5})
+		s.close()
+		s, _ = b.accept(packet.Connack{SessionPresent: true})
+		s.send(again(pub(2, 5, "a")))
+		s.expect(&packet.Pubrec{ID: 5})
+		s.send(&packet.Pubrel{ID: 5})
+		s.expect(&packet.Pubcomp{ID: 5})
+		// From now on 5 is another message.
+		s.send(pub(2, 5, "b"))
+		s.expect(&packet.Pubrec{ID: 5})
+		s.close()
+		// And in a new session, too, though it was never released in the old one.
+		s, _ = b.accept(packet.Connack{})
+		s.send(pub(2, 5, "c"))
+		s.expect(&packet.Pubrec{ID: 5})
+		if strings.Join(got, "") != "abc" {
+			t.Errorf("handled %q", got)
+		}
+		if n := b.c.Stats().Duplicates; n != 2 {
+			t.Errorf("%d duplicates", n)
+		}
+	})
+}
+
+// An acknowledgement that is ready only after a reconnect must not go to the new connection: there the
+// identifier may be another message's. Nor does it block (paho.mqtt.golang#468, #509: a deadlock when the connection
+// drops while a message is acknowledged).
+func TestAcknowledgementStaysWithItsConnection(t *testing.T) {
+	g := new(gate)
+	run(t, Options{Handler: g.handle, SessionExpiry: time.Hour}, func(t *testing.T, b *bench) {
+		g.open()
+		s, _ := b.accept(packet.Connack{})
+		s.send(pub(1, 10, "old"), pub(2, 20, "two"))
+		<-g.got
+		s.close()
+		s, _ = b.accept(packet.Connack{SessionPresent: true})
+		s.send(pub(1, 10, "new"), again(pub(2, 20, "two")))
+		g.let <- struct{}{} // the old one, not acknowledged
+		<-g.got
+		g.let <- struct{}{} // two, answered on the connection that asked last
+		s.expect(&packet.Pubrec{ID: 20})
+		if m := <-g.got; string(m.Payload) != "new" {
+			t.Errorf("%s", m.Payload)
+		}
+		g.let <- struct{}{}
+		s.expect(&packet.Puback{ID: 10})
+	})
+}
+
+func TestUnknownIdentifiers(t *testing.T) {
+	run(t, Options{Version: mqtt.V5}, func(t *testing.T, b *bench) {
+		s, _ := b.accept(packet.Connack{})
+		s.send(&packet.Pubrel{ID: 9}, &packet.Pubrec{ID: 8})
+		s.expect(&packet.Pubcomp{ID: 9, Code: mqtt.PacketIDNotFound}, &packet.Pubrel{ID: 8, Code: mqtt.PacketIDNotFound})
+		s.send(&packet.Pubcomp{ID: 8, Code: mqtt.PacketIDNotFound}, &packet.Puback{ID: 7}, &packet.Suback{ID: 6, Codes: []mqtt.ReasonCode{0}}, &packet.Unsuback{ID: 5, Codes: []mqtt.ReasonCode{0}})
+		b.publish(1, "still alive")
+		s.expect(pub(1, 1, "still alive"))
+	})
+}
+
+// mochi answers with the QoS as the reason code (mochi 2.7.9); the message has arrived all the same.
+func TestAcknowledgementWithTheQoSAsItsReason(t *testing.T) {
+	run(t, Options{Version: mqtt.V5}, func(t *testing.T, b *bench) {
+		s, _ := b.accept(packet.Connack{})
+		b.publish(1, "a")
+		b.publish(2, "b")
+		s.expect(pub(1, 1, "a"), pub(2, 2, "b"))
+		s.send(&packet.Puback{ID: 1, Code: mqtt.GrantedQoS1}, &packet.Pubrec{ID: 2, Code: mqtt.GrantedQoS2})
+		s.expect(&packet.Pubrel{ID: 2})
+		b.expectDone("a")
+	})
+}
+
+// Mosquitto 2.0.11 sends more than our receive maximum where handlers are slow. It is borne with: the
+// messages are good, and memory is bounded otherwise.
+func TestAServerBeyondOurReceiveMaximumIsBorneWith(t *testing.T) {
+	g := new(gate)
+	run(t, Options{Version: mqtt.V5, ReceiveMaximum: 2, Handler: g.handle}, func(t *testing.T, b *bench) {
+		g.open()
+		s, p := b.accept(packet.Connack{})
+		if p.Properties.ReceiveMaximum != 2 {
+			t.Errorf("%+v", p.Properties)
+		}
+		s.send(pub(1, 1, "a"), pub(2, 2, "b"))
+		<-g.got
+		s.send(pub(1, 3, "c"), pub(1, 4, "d"))
+		synctest.Wait()
+		close(g.let)
+		s.expect(&packet.Puback{ID: 1}, &packet.Pubrec{ID: 2}, &packet.Puback{ID: 3}, &packet.Puback{ID: 4})
+	})
+}
+
+// A server that acknowledges what is not in flight is told of once for each connection, and acknowledges nothing
+// by it.
+func TestAnAcknowledgementOfAnUnknownIdentifierIsToldOnce(t *testing.T) {
+	var log bytes.Buffer
+	run(t, Options{Version: mqtt.V5, Logger: slog.New(slog.NewTextHandler(&log, nil))}, func(t *testing.T, b *bench) {
+		s, _ := b.accept(packet.Connack{})
+		b.publish(1, "a")
+		s.expect(pub(1, 1, "a"))
+		s.send(&packet.Puback{ID: 7}, &packet.Puback{ID: 8})
+		synctest.Wait()
+		b.noneDone()
+		s.send(&packet.Puback{ID: 1})
+		b.expectDone("a")
+		synctest.Wait()
+		if n := strings.Count(log.String(), "not in flight"); n != 1 || !strings.Contains(log.String(), "id=7") {
+			t.Errorf("told %d times: %s", n, log.String())
+		}
+	})
+}
+
+// Slow handlers: QoS 0 is dropped and counted, QoS 1 ends the connection so that the server sends it again.
+func TestSlowHandlers(t *testing.T) {
+	g := new(gate)
+	big := strings.Repeat("x", 1000)
+	run(t, Options{MaxQueuedBytes: 4000, Handler: g.handle}, func(t *testing.T, b *bench) {
+		g.open()
+		s, _ := b.accept(packet.Connack{})
+		for range 10 {
+			s.send(pub(0, 0, big))
+		}
+		synctest.Wait()
+		if st := b.c.Stats(); st.Received != 3 || st.Dropped != 7 {
+			t.Errorf("%+v", st)
+		}
+		s.send(pub(1, 1, big))
+		s.gone()
+		close(g.let)
+		s, _ = b.accept(packet.Connack{})
+		s.send(again(pub(1, 1, big)))
+		s.expect(&packet.Puback{ID: 1})
+	})
+}
+
+// A handler may publish and subscribe; nothing waits in a circle.
+func TestHandlerMayPublish(t *testing.T) {
+	var c *Client
+	handler := func(m mqtt.Message) {
+		if err := c.Publish(context.Background(), &mqtt.Message{Topic: "t", QoS: 1, Payload: []byte("re: " + string(m.Payload))}, nil); err != nil && err != ErrClosed {
+			panic(err)
+		}
+	}
+	run(t, Options{MaxUnacked: 1, Handler: handler}, func(t *testing.T, b *bench) {
+		c = b.c
+		s, _ := b.accept(packet.Connack{})
+		s.send(pub(0, 0, "a"), pub(0, 0, "b"))
+		s.expect(pub(1, 1, "re: a"))
+		s.send(&packet.Puback{ID: 1})
+		s.expect(pub(1, 2, "re: b"))
+		s.send(pub(0, 0, "c")) // its handler blocks in Publish until the end
+		synctest.Wait()
+	})
+}
+
+func TestSubscribe(t *testing.T) {
+	run(t, Options{Version: mqtt.V5, SessionExpiry: time.Hour}, func(t *testing.T, b *bench) {
+		type result struct {
+			codes []mqtt.ReasonCode
+			err   error
+		}
+		results := make(chan result, 1)
+		subscribe := func(subs ...mqtt.Subscription) {
+			go func() {
+				codes, err := b.c.Subscribe(t.Context(), subs...)
+				results <- result{codes, err}
+			}()
+		}
+		a, z := mqtt.Subscription{Filter: "a/#", QoS: 1, NoLocal: true}, mqtt.Subscription{Filter: "z", QoS: 2}
+		subscribe(a, z) // before there is a connection
+		s, _ := b.accept(packet.Connack{})
+		s.expect(&packet.Subscribe{ID: 1, Subscriptions: []mqtt.Subscription{a, z}})
+		s.send(&packet.Suback{ID: 1, Codes: []mqtt.ReasonCode{1, mqtt.NotAuthorized}})
+		if r := <-results; r.err != nil || len(r.codes) != 2 || r.codes[1] != mqtt.NotAuthorized {
+			t.Errorf("%+v", r)
+		}
+		// The connection is lost before the answer: asked again.
+		y := mqtt.Subscription{Filter: "y"}
+		subscribe(y)
+		s.expect(&packet.Subscribe{ID: 2, Subscriptions: []mqtt.Subscription{y}})
+		s.close()
+		s, _ = b.accept(packet.Connack{SessionPresent: true})
+		s.expect(&packet.Subscribe{ID: 3, Subscriptions: []mqtt.Subscription{y}})
+		s.send(&packet.Suback{ID: 3, Codes: []mqtt.ReasonCode{0}})
+		<-results
+		// The server lost the session: what was granted is asked for again, before anything is published.
+		s.close()
+		synctest.Wait()
+		b.publish(0, "after")
+		s, _ = b.accept(packet.Connack{})
+		s.expect(&packet.Subscribe{ID: 4, Subscriptions: []mqtt.Subscription{a, y}}, pub(0, 0, "after"))
+		s.send(&packet.Suback{ID: 4, Codes: []mqtt.ReasonCode{1, 0}})
+
+		go func() {
+			codes, err := b.c.Unsubscribe(t.Context(), "a/#")
+			results <- result{codes, err}
+		}()
+		s.expect(&packet.Unsubscribe{ID: 5, Filters: []string{"a/#"}})
+		s.send(&packet.Unsuback{ID: 5, Codes: []mqtt.ReasonCode{0}})
+		<-results
+		s.close()
+		s, _ = b.accept(packet.Connack{})
+		s.expect(&packet.Subscribe{ID: 6, Subscriptions: []mqtt.Subscription{y}})
+		// A wrong number of codes is the server's fault.
+		s.send(&packet.Suback{ID: 6, Codes: []mqtt.ReasonCode{0, 0}})
+		s.expect(&packet.Disconnect{Code: mqtt.ProtocolError})
+	})
+}
+
+func TestSubscribeGivesUpWithItsContext(t *testing.T) {
+	run(t, Options{}, func(t *testing.T, b *bench) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := b.c.Subscribe(ctx, mqtt.Subscription{Filter: "a"}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		s, _ := b.accept(packet.Connack{})
+		b.publish(0, "x")
+		s.expect(pub(0, 0, "x"))
+		for _, sub := range []mqtt.Subscription{{Filter: ""}, {Filter: "a#"}, {Filter: "a", QoS: 3}, {Filter: "$share/g/a", NoLocal: true}} {
+			if _, err := b.c.Subscribe(t.Context(), sub); err == nil {
+				t.Errorf("%+v is accepted", sub)
+			}
+		}
+	})
+}
+
+// Aliases up to our maximum are taken [MQTT-3.3.2-10].
+func TestHandlersByFilter(t *testing.T) {
+	var got []string
+	note := func(s string) func(mqtt.Message) {
+		return func(m mqtt.Message) { got = append(got, s+":"+m.Topic) }
+	}
+	run(t, Options{Handler: note("rest"), Version: mqtt.V5}, func(t *testing.T, b *bench) {
+		for i, f := range []string{"a/+", "$share/g/a/b", "#"} {
+			remove, err := b.c.Handle(f, note(strconv.Itoa(i)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i == 2 {
+				remove()
+			}
+		}
+		s, _ := b.accept(packet.Connack{})
+		for _, topic := range []string{"a/b", "a/c", "x"} {
+			s.send(&packet.Publish{Topic: topic})
+		}
+		// By alias, too.
+		p := &packet.Publish{Topic: "a/d"}
+		p.Properties.SetTopicAlias(64)
+		s.send(p)
+		p.Topic = ""
+		s.send(p, pub(1, 1, "last"))
+		s.expect(&packet.Puback{ID: 1})
+		if g := strings.Join(got, " "); g != "0:a/b 1:a/b 0:a/c rest:x 0:a/d 0:a/d rest:t" {
+			t.Error(g)
+		}
+	})
+}
+
+// A message travels with its properties and with nothing else: no subscription identifier [MQTT-3.3.4-6].
+func TestMessageProperties(t *testing.T) {
+	var got mqtt.Message
+	run(t, Options{Version: mqtt.V5, Handler: func(m mqtt.Message) { got = m }}, func(t *testing.T, b *bench) {
+		s, _ := b.accept(packet.Connack{})
+		want := mqtt.Message{Topic: "t", QoS: 1, Payload: []byte("x"), PayloadUTF8: true, HasExpiry: true, Expiry: 9, ContentType: "c", ResponseTopic: "r",
+			CorrelationData: []byte{1}, User: []mqtt.UserProperty{{Name: "a", Value: "b"}}}
+		if err := b.c.Publish(t.Context(), &want, nil); err != nil {
+			t.Fatal(err)
+		}
+		p := s.next().(*packet.Publish)
+		if p.Properties.Has(packet.PropSubscriptionID) {
+			t.Errorf("%+v", p.Properties)
+		}
+		p.ID = 77
+		s.send(p)
+		s.expect(&packet.Puback{ID: 77})
+		if d := diff(want, got); d != "" {
+			t.Error(d)
+		}
+	})
+}
+
+// scram is an exchange of two steps.
+type scram struct{ steps []string }
+
+func (a *scram) Method() string { return "TEST" }
+func (a *scram) Start(context.Context) ([]byte, error) {
+	a.steps = append(a.steps, "start")
+	return []byte("hello"), nil
+}
+func (a *scram) Continue(_ context.Context, d []byte) ([]byte, error) {
+	a.steps = append(a.steps, string(d))
+	return []byte("answer"), nil
+}
+func (a *scram) Finish(_ context.Context, d []byte) error {
+	a.steps = append(a.steps, "finish "+string(d))
+	if string(d) == "forged" {
+		return errors.New("server is not who it says")
+	}
+	return nil
+}
+
+// [MQTT-4.12.0-3] [MQTT-4.12.0-5] [MQTT-4.12.1-1]; nothing but AUTH before CONNACK [MQTT-3.1.2-30].
+func TestEnhancedAuthentication(t *testing.T) {
+	auth := &scram{}
+	run(t, Options{Version: mqtt.V5, Auth: auth}, func(t *testing.T, b *bench) {
+		step := func(code mqtt.ReasonCode, data string) *packet.Auth {
+			p := &packet.Auth{Code: code}
+			p.Properties.SetAuthMethod("TEST")
+			p.Properties.SetAuthData([]byte(data))
+			return p
+		}
+		ack := &packet.Connack{}
+		ack.Properties.SetAuthData([]byte("forged"))
+		ack.Properties.SetAuthMethod("TEST")
+		for _, proof := range []string{"forged", "proved"} {
+			s := <-b.conns
+			s.v = mqtt.V5
+			if p := s.next().(*packet.Connect); p.Properties.AuthMethod != "TEST" || string(p.Properties.AuthData) != "hello" {
+				t.Errorf("%+v", p.Properties)
+			}
+			s.send(step(mqtt.ContinueAuthentication, "challenge"))
+			s.expect(step(mqtt.ContinueAuthentication, "answer"))
+			ack.Properties.SetAuthData([]byte(proof))
+			s.send(ack)
+			if proof == "forged" {
+				s.gone()
+				continue
+			}
+			synctest.Wait()
+			if err := b.c.Reauthenticate(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			s.expect(step(mqtt.ReAuthenticate, "hello"))
+			s.send(step(mqtt.ContinueAuthentication, "once more"))
+			s.expect(step(mqtt.ContinueAuthentication, "answer"))
+			s.send(step(mqtt.Success, "again"))
+			other := step(mqtt.ContinueAuthentication, "")
+			other.Properties.SetAuthMethod("OTHER")
+			s.send(other)
+			s.expect(&packet.Disconnect{Code: mqtt.ProtocolError})
+		}
+		if got := strings.Join(auth.steps, ", "); got != "start, challenge, finish forged, start, challenge, finish proved, start, once more, finish again" {
+			t.Error(got)
+		}
+	})
+}
+
+// Without a method in CONNECT the client sends no AUTH [MQTT-4.12.0-7].
+func TestNoAuthenticationUnasked(t *testing.T) {
+	run(t, Options{Version: mqtt.V5}, func(t *testing.T, b *bench) {
+		s, p := b.accept(packet.Connack{})
+		if p.Properties.Has(packet.PropAuthMethod) {
+			t.Errorf("%+v", p.Properties)
+		}
+		synctest.Wait()
+		if err := b.c.Reauthenticate(t.Context()); err == nil {
+			t.Error("re-authenticates")
+		}
+		b.publish(0, "next")
+		s.expect(pub(0, 0, "next"))
+	})
+}

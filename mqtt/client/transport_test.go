@@ -1,0 +1,446 @@
+package client
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"gateway/mqtt"
+	"gateway/mqtt/packet"
+
+	"github.com/coder/websocket"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// serveMQTT answers CONNECT and acknowledges what is published at QoS 1, until the client leaves. Its
+// result is the user name of CONNECT.
+func serveMQTT(nc net.Conn) (user string) {
+	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(10 * time.Second))
+	r := packet.NewReader(nc, 0, nil)
+	v := mqtt.V5
+	for {
+		f, err := r.Next()
+		if err != nil {
+			return user
+		}
+		p, err := packet.Decode(f, v)
+		if err != nil {
+			return user
+		}
+		var answer packet.Packet
+		switch p := p.(type) {
+		case *packet.Connect:
+			v, user, answer = p.Version, p.Username, &packet.Connack{}
+		case *packet.Publish:
+			answer = &packet.Puback{ID: p.ID}
+		case *packet.Disconnect:
+			return user
+		default:
+			continue
+		}
+		b, _ := answer.Append(nil, v)
+		if _, err := nc.Write(b); err != nil {
+			return user
+		}
+	}
+}
+
+// listen serves MQTT on a listener until the test ends and returns the users that came.
+func listen(t *testing.T, l net.Listener) <-chan string {
+	users := make(chan string, 10)
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() { users <- serveMQTT(nc) })
+		}
+	})
+	t.Cleanup(func() { l.Close(); all.Wait() })
+	return users
+}
+
+func tcp(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// deliver publishes one message over a transport and sees it acknowledged, or returns why not.
+func deliver(t *testing.T, o Options) error {
+	t.Helper()
+	if o.Proxy == nil {
+		o.Proxy = noProxy
+	}
+	o.Version = mqtt.V5
+	failed := make(chan error, 100)
+	o.OnState = func(s State) {
+		if s.Err != nil {
+			failed <- s.Err
+		}
+	}
+	c, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ended := make(chan struct{})
+	go func() { c.Run(ctx); close(ended) }()
+	defer func() { cancel(); <-ended }()
+	done := make(chan error, 1)
+	if err := c.Publish(ctx, &mqtt.Message{Topic: "t", QoS: 1}, func(err error) { done <- err }); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-done:
+		return err
+	case err := <-failed:
+		return err
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func refused(t *testing.T, err error, want string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
+
+// [MQTT-4.2.0-1]
+func TestTCPAndUnix(t *testing.T) {
+	l := tcp(t)
+	users := listen(t, l)
+	must(t, deliver(t, Options{URLs: []string{"mqtt://alice:secret@" + l.Addr().String()}}))
+	if u := <-users; u != "alice" {
+		t.Errorf("user %q", u)
+	}
+	path := filepath.Join(t.TempDir(), "s")
+	u, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listen(t, u)
+	must(t, deliver(t, Options{URLs: []string{"unix://" + filepath.ToSlash(path)}}))
+}
+
+// authority issues certificates for a test.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pool *x509.CertPool
+}
+
+func newAuthority(t *testing.T) *authority {
+	a := &authority{pool: x509.NewCertPool()}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	c := a.sign(t, tmpl, tmpl)
+	a.cert, _ = x509.ParseCertificate(c.Certificate[0])
+	a.key = c.PrivateKey.(*ecdsa.PrivateKey)
+	a.pool.AddCert(a.cert)
+	return a
+}
+
+func (a *authority) sign(t *testing.T, tmpl, parent *x509.Certificate) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	by := a.key
+	if by == nil {
+		by = key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, &key.PublicKey, by)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+func (a *authority) issue(t *testing.T, name string) tls.Certificate {
+	return a.sign(t, &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}, a.cert)
+}
+
+func TestTLS(t *testing.T) {
+	ca := newAuthority(t)
+	var mu sync.Mutex
+	var hello []string // server name, protocols, client certificate
+	server := &tls.Config{
+		Certificates: []tls.Certificate{ca.issue(t, "broker.test")}, ClientCAs: ca.pool, ClientAuth: tls.VerifyClientCertIfGiven, NextProtos: []string{"mqtt"},
+		VerifyConnection: func(s tls.ConnectionState) error {
+			mu.Lock()
+			defer mu.Unlock()
+			name := ""
+			if len(s.PeerCertificates) > 0 {
+				name = s.PeerCertificates[0].Subject.CommonName
+			}
+			hello = append(hello, fmt.Sprintf("%s %s %s", s.ServerName, s.NegotiatedProtocol, name))
+			return nil
+		},
+	}
+	raw := tcp(t)
+	listen(t, tls.NewListener(raw, server))
+	addr := raw.Addr().String()
+	_, port, _ := net.SplitHostPort(addr)
+	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}
+	named := "mqtts://broker.test:" + port
+	must(t, deliver(t, Options{URLs: []string{named}, Dial: dial, TLS: &tls.Config{RootCAs: ca.pool}}))
+	must(t, deliver(t, Options{URLs: []string{"mqtts://" + addr}, TLS: &tls.Config{RootCAs: ca.pool, ServerName: "broker.test", NextProtos: []string{"mqtt"}, Certificates: []tls.Certificate{ca.issue(t, "box-7")}}}))
+	if got := strings.Join(hello, ", "); got != "broker.test  , broker.test mqtt box-7" {
+		t.Errorf("handshakes: %s", got)
+	}
+	refused(t, deliver(t, Options{URLs: []string{named}, Dial: dial}), "certificate")
+	refused(t, deliver(t, Options{URLs: []string{"mqtts://" + addr}, TLS: &tls.Config{RootCAs: ca.pool}}), "127.0.0.1")
+	// Speaking TLS to a plain port, and the reverse.
+	plain := tcp(t)
+	listen(t, plain)
+	refused(t, deliver(t, Options{URLs: []string{"mqtts://" + plain.Addr().String()}}), "tls")
+	if err := deliver(t, Options{URLs: []string{"mqtt://" + addr}}); err == nil {
+		t.Error("plain MQTT on a TLS port")
+	}
+}
+
+// crumbs writes byte by byte.
+type crumbs struct{ net.Conn }
+
+func (c crumbs) Write(b []byte) (int, error) {
+	for i := range b {
+		if _, err := c.Conn.Write(b[i : i+1]); err != nil {
+			return i, err
+		}
+	}
+	return len(b), nil
+}
+
+func wsServer(t *testing.T, protocols ...string) *httptest.Server {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/mqtt" || r.Header.Get("X-Token") != "t" {
+			http.Error(w, "not here", http.StatusNotFound)
+			return
+		}
+		ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: protocols})
+		if err != nil {
+			return
+		}
+		// A frame for each byte: packets and frames have nothing to do with each other.
+		serveMQTT(crumbs{websocket.NetConn(r.Context(), ws, websocket.MessageBinary)})
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+// [MQTT-6.0.0-1] [MQTT-6.0.0-2] [MQTT-6.0.0-3]
+func TestWebSocket(t *testing.T) {
+	header := http.Header{"X-Token": {"t"}}
+	s := wsServer(t, "mqtt")
+	s.Start()
+	must(t, deliver(t, Options{URLs: []string{"ws" + strings.TrimPrefix(s.URL, "http") + "/mqtt"}, Header: header}))
+	refused(t, deliver(t, Options{URLs: []string{"ws" + strings.TrimPrefix(s.URL, "http") + "/other"}, Header: header}), "404")
+
+	// A server that does not agree on the subprotocol speaks something else [MQTT-6.0.0-4].
+	other := wsServer(t)
+	other.Start()
+	refused(t, deliver(t, Options{URLs: []string{"ws" + strings.TrimPrefix(other.URL, "http") + "/mqtt"}, Header: header}), "subprotocol mqtt")
+
+	secure := wsServer(t, "mqtt")
+	secure.StartTLS()
+	pool := x509.NewCertPool()
+	pool.AddCert(secure.Certificate())
+	wss := "wss" + strings.TrimPrefix(secure.URL, "https") + "/mqtt"
+	must(t, deliver(t, Options{URLs: []string{wss}, Header: header, TLS: &tls.Config{RootCAs: pool}}))
+	refused(t, deliver(t, Options{URLs: []string{wss}, Header: header}), "certificate")
+}
+
+// relay copies both ways until either side ends.
+func relay(a, b io.ReadWriteCloser) {
+	var both sync.WaitGroup
+	both.Go(func() { io.Copy(a, b); a.Close(); b.Close() })
+	io.Copy(b, a)
+	a.Close()
+	b.Close()
+	both.Wait()
+}
+
+// forwarder runs a proxy: handshake reads the client's wish and returns the address.
+func forwarder(t *testing.T, handshake func(nc net.Conn) (addr string, ok bool)) string {
+	l := tcp(t)
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				defer nc.Close()
+				addr, ok := handshake(nc)
+				if !ok {
+					return
+				}
+				out, err := net.Dial("tcp", addr)
+				if err == nil {
+					relay(nc, out)
+				}
+			})
+		}
+	})
+	t.Cleanup(func() { l.Close(); all.Wait() })
+	return l.Addr().String()
+}
+
+func TestHTTPProxy(t *testing.T) {
+	l := tcp(t)
+	listen(t, l)
+	addr := forwarder(t, func(nc net.Conn) (string, bool) {
+		req, err := http.ReadRequest(bufio.NewReader(nc))
+		if err != nil || req.Method != http.MethodConnect {
+			return "", false
+		}
+		if req.Header.Get("Proxy-Authorization") != "Basic dTpw" {
+			io.WriteString(nc, "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+			return "", false
+		}
+		io.WriteString(nc, "HTTP/1.1 200 OK\r\n\r\n")
+		return req.Host, true
+	})
+	via := func(s string) func(*url.URL) (*url.URL, error) {
+		return func(*url.URL) (*url.URL, error) { return url.Parse(s) }
+	}
+	target := []string{"mqtt://" + l.Addr().String()}
+	must(t, deliver(t, Options{URLs: target, Proxy: via("http://u:p@" + addr)}))
+	refused(t, deliver(t, Options{URLs: target, Proxy: via("http://" + addr)}), "407")
+	refused(t, deliver(t, Options{URLs: target, Proxy: via("ftp://" + addr)}), "none of http, https, socks5")
+	ws := wsServer(t, "mqtt")
+	ws.Start()
+	must(t, deliver(t, Options{URLs: []string{"ws" + strings.TrimPrefix(ws.URL, "http") + "/mqtt"}, Header: http.Header{"X-Token": {"t"}}, Proxy: via("http://u:p@" + addr)}))
+}
+
+func TestSOCKSProxy(t *testing.T) {
+	l := tcp(t)
+	listen(t, l)
+	// RFC 1928 without authentication, IPv4 and names.
+	addr := forwarder(t, func(nc net.Conn) (string, bool) {
+		b := make([]byte, 300)
+		if _, err := io.ReadFull(nc, b[:2]); err != nil || b[0] != 5 {
+			return "", false
+		}
+		io.ReadFull(nc, b[:b[1]])
+		nc.Write([]byte{5, 0})
+		if _, err := io.ReadFull(nc, b[:4]); err != nil {
+			return "", false
+		}
+		host := ""
+		switch b[3] {
+		case 1:
+			io.ReadFull(nc, b[:4])
+			host = net.IP(b[:4]).String()
+		case 3:
+			io.ReadFull(nc, b[:1])
+			n := int(b[0])
+			io.ReadFull(nc, b[:n])
+			host = string(b[:n])
+		}
+		if _, err := io.ReadFull(nc, b[:2]); err != nil {
+			return "", false
+		}
+		nc.Write([]byte{5, 0, 0, 1, 0, 0, 0, 0, 0, 0})
+		return net.JoinHostPort(host, fmt.Sprint(int(b[0])<<8|int(b[1]))), true
+	})
+	must(t, deliver(t, Options{URLs: []string{"mqtt://" + l.Addr().String()}, Proxy: func(*url.URL) (*url.URL, error) { return url.Parse("socks5://" + addr) }}))
+}
+
+func TestProxyFromEnvironment(t *testing.T) {
+	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy", "REQUEST_METHOD"} {
+		t.Setenv(name, "")
+	}
+	ask := func(s string) string {
+		t.Helper()
+		u, err := parseURL(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := proxyFromEnvironment(u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p == nil {
+			return ""
+		}
+		return p.String()
+	}
+	expect := func(s, want string) {
+		t.Helper()
+		if got := ask(s); got != want {
+			t.Errorf("%s goes through %q, want %q", s, got, want)
+		}
+	}
+	expect("mqtt://a.example", "")
+	t.Setenv("HTTP_PROXY", "http://h:1")
+	t.Setenv("HTTPS_PROXY", "http://s:2")
+	expect("mqtt://a.example", "") // a proxy for the web would not let it pass
+	expect("mqtts://a.example", "http://s:2")
+	expect("wss://a.example", "http://s:2")
+	expect("ws://a.example", "http://h:1")
+	expect("unix:///s", "")
+	t.Setenv("ALL_PROXY", "socks5://x:3")
+	expect("mqtt://a.example", "socks5://x:3")
+	expect("mqtts://a.example", "http://s:2")
+	expect("mqtt://127.0.0.1", "")
+	expect("mqtts://localhost", "")
+	t.Setenv("NO_PROXY", "example,10.0.0.0/8")
+	expect("mqtts://a.example", "")
+	expect("mqtt://10.1.2.3:1883", "")
+	expect("mqtt://11.1.2.3:1883", "socks5://x:3")
+}
+
+func TestURLs(t *testing.T) {
+	for in, want := range map[string]string{
+		"mqtt://h": "mqtt://h:1883", "tcp://h:7": "mqtt://h:7", "ssl://h": "mqtts://h:8883", "tls://[::1]": "mqtts://[::1]:8883",
+		"ws://h/p": "ws://h:80/p", "wss://h/p?q=1": "wss://h:443/p?q=1", "mqtt+unix:///run/x": "unix:///run/x",
+	} {
+		if u, err := parseURL(in); err != nil || u.String() != want {
+			t.Errorf("%s: %v, %v", in, u, err)
+		}
+	}
+	for _, in := range []string{"", "host:1883", "http://h", "mqtt://", "unix://", "mqtt://u:secret@h:port"} {
+		if _, err := parseURL(in); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", in, err)
+		}
+	}
+}

@@ -1,0 +1,58 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+
+	"github.com/coder/websocket"
+)
+
+// dialWebSocket opens a WebSocket for MQTT: subprotocol mqtt [MQTT-6.0.0-3], binary frames
+// [MQTT-6.0.0-1] whose borders mean nothing [MQTT-6.0.0-2].
+func (c *Client) dialWebSocket(ctx context.Context, u *url.URL) (net.Conn, error) {
+	tr := &http.Transport{
+		// The connection to the proxy is made by dialRaw, too.
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dialRaw(ctx, u) },
+		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			nc, err := c.dialRaw(ctx, u)
+			if err != nil {
+				return nil, err
+			}
+			return c.startTLS(ctx, nc, u)
+		},
+	}
+	// coder/websocket takes the connection out of the transport, which holds nothing afterwards.
+	defer tr.CloseIdleConnections()
+	target := *u
+	target.User = nil // those are MQTT's
+	ws, _, err := websocket.Dial(ctx, target.String(), &websocket.DialOptions{
+		HTTPClient:   &http.Client{Transport: tr},
+		HTTPHeader:   c.opt.Header,
+		Subprotocols: []string{"mqtt"},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("websocket: %w", err)
+	}
+	if ws.Subprotocol() != "mqtt" {
+		ws.CloseNow()
+		return nil, fmt.Errorf("websocket: server does not speak the subprotocol mqtt [MQTT-6.0.0-4]")
+	}
+	ws.SetReadLimit(-1) // packets are bounded by their reader
+	// The context of the dialling must not end the connection.
+	return &webSocket{websocket.NetConn(context.Background(), ws, websocket.MessageBinary), ws}, nil
+}
+
+// A webSocket closes at once: MQTT's own DISCONNECT goes before, and a dead server would not answer
+// the close frame.
+type webSocket struct {
+	net.Conn
+	ws *websocket.Conn
+}
+
+func (w *webSocket) Close() error { return w.ws.CloseNow() }
+
+// CloseWrite leaves it to the server to close after DISCONNECT.
+func (w *webSocket) CloseWrite() error { return nil }

@@ -1,0 +1,163 @@
+package client
+
+import (
+	"time"
+
+	"gateway/mqtt"
+	"gateway/mqtt/packet"
+)
+
+// A verdict is a message that is done without an answer of the server.
+type verdict struct {
+	o   *outgoing
+	err error
+}
+
+// write writes whatever there is, as much at once as there is.
+func (l *link) write() {
+	var buf []byte
+	var done []verdict
+	for {
+		l.c.mu.Lock()
+		buf, done = l.fill(buf[:0], done[:0])
+		last := l.stopping && len(buf) == 0
+		if last {
+			buf = append(buf, l.final...)
+		}
+		l.c.mu.Unlock()
+
+		var err error
+		if len(buf) > 0 {
+			if err = l.nc.SetWriteDeadline(time.Now().Add(l.c.opt.WriteTimeout)); err == nil {
+				_, err = l.nc.Write(buf)
+			}
+			l.lastWrite.Store(int64(time.Since(l.start)))
+		}
+		for i, v := range done {
+			if err != nil && v.err == nil {
+				v.err = ErrLost
+			}
+			l.c.finish(v.o, v.err)
+			done[i] = verdict{}
+		}
+		switch {
+		case err != nil:
+			l.end(err)
+			return
+		case last:
+			if w, ok := l.nc.(interface{ CloseWrite() error }); ok && w.CloseWrite() == nil {
+				return // the reader waits for the server to close
+			}
+			l.end(ErrClosed)
+			return
+		case len(buf) > 0 || len(done) > 0:
+			continue
+		}
+		if cap(buf) > 2*batchBytes {
+			buf = nil
+		}
+		select {
+		case <-l.wake:
+		case <-l.dead:
+			return
+		}
+	}
+}
+
+// fill appends what is to be written now: answers, then requests, then messages. The messages of
+// QoS 0 among them, and those that the server cannot take, are done. Called with c.mu held.
+func (l *link) fill(buf []byte, done []verdict) ([]byte, []verdict) {
+	buf = append(buf, l.control...)
+	if l.control = l.control[:0]; cap(l.control) > batchBytes {
+		l.control = nil
+	}
+	if l.stopping {
+		return buf, done
+	}
+	buf = l.fillRequests(buf)
+	for b := &l.c.out; b.unsent != nil && len(buf) < batchBytes; {
+		o := b.unsent
+		if o.m == nil && o.qos != mqtt.ExactlyOnce {
+			b.remove(o) // withdrawn before it was sent again
+			continue
+		}
+		if o.m == nil || o.released {
+			// PUBREC came on an earlier connection [MQTT-4.4.0-1].
+			o.released, o.sent = true, true
+			buf, _ = (&packet.Pubrel{ID: o.id}).Append(buf, l.v) // cannot fail: it has an identifier
+			b.unsent = o.next
+			continue
+		}
+		if o.qos > 0 && b.inflight >= l.window || o.qos == mqtt.ExactlyOnce && b.inflight2 >= l.window2 {
+			break
+		}
+		var id uint16
+		if o.qos > 0 {
+			if id = o.id; id == 0 {
+				if id = b.newID(); id == 0 {
+					break // all are in use; the next acknowledgement frees one
+				}
+			}
+		}
+		var err error
+		if buf, err = l.publish(buf, o, id); err != nil {
+			b.remove(o)
+			l.c.stats.Refused++
+			done = append(done, verdict{o, err})
+			continue
+		}
+		if o.qos == 0 {
+			b.remove(o)
+			l.c.stats.Published++
+			l.c.stats.Acked++
+			done = append(done, verdict{o, nil})
+			continue
+		}
+		if o.id == 0 {
+			l.c.stats.Published++
+			o.id = id
+			b.byID[id] = o
+		} else {
+			l.c.stats.Resent++
+		}
+		o.sent, o.counted = true, true
+		b.inflight++
+		if o.qos == mqtt.ExactlyOnce {
+			b.inflight2++
+		}
+		b.unsent = o.next
+	}
+	return buf, done
+}
+
+// publish appends a message, or says why this server cannot take it.
+func (l *link) publish(buf []byte, o *outgoing, id uint16) ([]byte, error) {
+	p, m := &l.pub, o.m
+	switch {
+	case m.QoS > l.maxQoS:
+		return buf, refusal("publish", mqtt.QoSNotSupported, "")
+	case m.Retain && l.noRetain:
+		return buf, refusal("publish", mqtt.RetainNotSupported, "")
+	}
+	p.SetMessage(m)
+	p.ID = id
+	p.Dup = o.id != 0 // sent before [MQTT-3.3.1-1]
+	learn := false
+	if l.maxAliases > 0 && len(m.Topic) > 3 { // an alias takes three bytes itself
+		if a, ok := l.aliases[m.Topic]; ok {
+			p.Topic = ""
+			p.Properties.SetTopicAlias(a)
+		} else if learn = len(l.aliases) < l.maxAliases; learn {
+			p.Properties.SetTopicAlias(uint16(len(l.aliases) + 1))
+		}
+	}
+	before := len(buf)
+	buf, err := p.Append(buf, l.v)
+	if err == nil && len(buf)-before > l.maxPacket {
+		buf, err = buf[:before], refusal("publish", mqtt.PacketTooLarge, "") // [MQTT-3.2.2-15]
+	}
+	if err == nil && learn {
+		l.aliases[m.Topic] = p.Properties.TopicAlias
+	}
+	return buf, err
+}

@@ -1,0 +1,191 @@
+package packet
+
+import (
+	"encoding/binary"
+
+	"gateway/mqtt"
+)
+
+// Connect asks a server for a connection (3.1).
+type Connect struct {
+	Version     mqtt.Version
+	CleanStart  bool // clean session before 5.0
+	KeepAlive   uint16
+	ClientID    string
+	Will        *Will // nil: none
+	HasUsername bool
+	Username    string
+	HasPassword bool
+	Password    []byte
+	Properties  Properties
+}
+
+// A Will is published by the server when the connection ends without a DISCONNECT (3.1.2.5).
+type Will struct {
+	Topic      string
+	Payload    []byte
+	QoS        mqtt.QoS
+	Retain     bool
+	Properties Properties
+}
+
+func (*Connect) Type() Type { return CONNECT }
+
+// The connect flags (3.1.2.3).
+const (
+	flagCleanStart = 0x02
+	flagWill       = 0x04
+	flagWillRetain = 0x20
+	flagPassword   = 0x40
+	flagUsername   = 0x80
+)
+
+// Append encodes for p.Version; the version given is ignored.
+func (p *Connect) Append(dst []byte, _ mqtt.Version) ([]byte, error) {
+	name := "MQTT"
+	if p.Version == mqtt.V31 {
+		name = "MQIsdp"
+	}
+	n := 2 + len(name) + 1 + 1 + 2 + 2 + len(p.ClientID)
+	long := len(p.ClientID) > mqtt.MaxString
+	var flags byte
+	if p.CleanStart {
+		flags |= flagCleanStart
+	}
+	set := p.Properties.allowed(CONNECT)
+	props, err := p.Properties.size(set)
+	if err != nil {
+		return dst, err
+	}
+	var willSet uint64
+	var willProps int
+	if w := p.Will; w != nil {
+		flags |= flagWill | byte(w.QoS)<<3
+		if w.Retain {
+			flags |= flagWillRetain
+		}
+		n += 4 + len(w.Topic) + len(w.Payload)
+		long = long || len(w.Topic) > mqtt.MaxString || len(w.Payload) > mqtt.MaxString
+		willSet = w.Properties.allowed(will)
+		if willProps, err = w.Properties.size(willSet); err != nil {
+			return dst, err
+		}
+	}
+	if p.HasUsername {
+		flags |= flagUsername
+		n += 2 + len(p.Username)
+		long = long || len(p.Username) > mqtt.MaxString
+	}
+	if p.HasPassword {
+		flags |= flagPassword
+		n += 2 + len(p.Password)
+		long = long || len(p.Password) > mqtt.MaxString
+	}
+	if long {
+		return dst, ErrTooLong
+	}
+	if p.Version == mqtt.V5 {
+		n += sizeVarint(props) + props
+		if p.Will != nil {
+			n += sizeVarint(willProps) + willProps
+		}
+	}
+	out, err := header(dst, byte(CONNECT)<<4, n)
+	if err != nil {
+		return dst, err
+	}
+	out = appendString(out, name)
+	out = append(out, byte(p.Version), flags)
+	out = binary.BigEndian.AppendUint16(out, p.KeepAlive)
+	if p.Version == mqtt.V5 {
+		out = p.Properties.append(out, set, props)
+	}
+	out = appendString(out, p.ClientID)
+	if w := p.Will; w != nil {
+		if p.Version == mqtt.V5 {
+			out = w.Properties.append(out, willSet, willProps)
+		}
+		out = appendString(out, w.Topic)
+		out = appendString(out, w.Payload)
+	}
+	if p.HasUsername {
+		out = appendString(out, p.Username)
+	}
+	if p.HasPassword {
+		out = appendString(out, p.Password)
+	}
+	return out, nil
+}
+
+// Decode takes the version from the packet and leaves it in p.Version, also when it fails for an
+// unknown one, so that a server knows how to answer. An identifier that the version does not allow
+// fails with ClientIDNotValid once everything else proved right.
+func (p *Connect) Decode(f Frame, _ mqtt.Version) error {
+	*p = Connect{}
+	c := cursor{b: f.Body, typ: CONNECT}
+	if err := fixedFlags(f, mqtt.V311, "MQTT-2.1.3-1"); err != nil {
+		return err
+	}
+	name := c.utf8()
+	p.Version = mqtt.Version(c.byte())
+	if c.err != nil {
+		return c.err
+	}
+	switch {
+	case string(name) == "MQTT" && (p.Version == mqtt.V311 || p.Version == mqtt.V5):
+	case string(name) == "MQIsdp" && p.Version == mqtt.V31:
+	case string(name) != "MQTT" && string(name) != "MQIsdp":
+		c.fail(mqtt.UnsupportedVersion, "MQTT-3.1.2-1", "protocol name is not MQTT")
+	default:
+		c.fail(mqtt.UnsupportedVersion, "MQTT-3.1.2-2", "protocol version is not supported")
+	}
+	flags := c.byte()
+	p.KeepAlive = c.uint16()
+	if c.err == nil && flags&1 != 0 && p.Version != mqtt.V31 {
+		c.malformed("MQTT-3.1.2-3", "reserved connect flag is set")
+	}
+	p.CleanStart = flags&flagCleanStart != 0
+	if p.Version == mqtt.V5 {
+		p.Properties.decode(&c, CONNECT)
+	}
+	p.ClientID = c.string("")
+	qos := flags >> 3 & 3
+	switch {
+	case c.err != nil:
+	case qos == 3:
+		c.malformed("MQTT-3.1.2-12", "will qos is 3")
+	case flags&flagWill == 0 && qos != 0:
+		c.malformed("MQTT-3.1.2-11", "will qos without a will")
+	case flags&flagWill == 0 && flags&flagWillRetain != 0:
+		c.malformed("MQTT-3.1.2-13", "will retain without a will")
+	case flags&flagPassword != 0 && flags&flagUsername == 0 && p.Version != mqtt.V5:
+		c.malformed("MQTT-3.1.2-22 of 3.1.1", "password without a user name")
+	}
+	if flags&flagWill != 0 && c.err == nil {
+		w := &Will{QoS: mqtt.QoS(qos), Retain: flags&flagWillRetain != 0}
+		if p.Version == mqtt.V5 {
+			w.Properties.decode(&c, will)
+		}
+		w.Topic = c.topicName("", "MQTT-4.7.1-1")
+		if c.err == nil && w.Topic == "" {
+			c.fail(mqtt.TopicNameInvalid, "MQTT-4.7.3-1", "will topic is empty")
+		}
+		w.Payload = c.binary()
+		p.Will = w
+	}
+	if flags&flagUsername != 0 {
+		p.HasUsername = true
+		p.Username = c.string("")
+	}
+	if flags&flagPassword != 0 {
+		p.HasPassword = true
+		p.Password = c.binary()
+	}
+	if err := c.done(); err != nil {
+		return err
+	}
+	if p.ClientID == "" && (p.Version == mqtt.V311 && !p.CleanStart || p.Version == mqtt.V31) {
+		return &Error{Code: mqtt.ClientIDNotValid, Type: CONNECT, Statement: "MQTT-3.1.3-8 of 3.1.1", Detail: "client identifier is empty and the session is to be kept"}
+	}
+	return nil
+}
