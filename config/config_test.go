@@ -1,0 +1,175 @@
+package config
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// problems parses a file and returns what is wrong with it, a line each.
+func problems(src string) []string {
+	_, p := Parse("gateway.toml", src)
+	text := strings.TrimSuffix(p.String(), "\n")
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, "\n")
+}
+
+func TestAnEmptyFileIsAGatewayWithItsDefaults(t *testing.T) {
+	cfg, p := Parse("gateway.toml", "")
+	if p.String() != "" {
+		t.Fatalf("problems: %s", p)
+	}
+	if cfg.Queue.MaxBytes != 1<<30 || cfg.Queue.Sync.Window != time.Second || !cfg.Broker.Enabled {
+		t.Errorf("got %+v", cfg)
+	}
+}
+
+func TestEverythingWrongIsReportedAtOnceWithItsLine(t *testing.T) {
+	got := problems(`[gateway]
+id = 7
+nane = "x"
+
+[queue]
+max_bytes = "1 GiBi"
+sync = "never"
+
+[[destination]]
+nmae = "cloud"
+window = -1
+devices = "all"
+
+  [[modbus]]
+  name = "meters"
+  address = "127.0.0.1:502"
+
+    [[modbus.device]]
+    name = "boiler"
+    unit = 300
+    points = [ { name = "a", input = 1 } ]
+
+    [[modbus.device]]
+    name = "pump"
+    unit = 2
+    points = [ { name = "a", input = 1 } ]
+    names = [ "a",
+       "b" ]
+`)
+	want := []string{
+		`gateway.toml:2: gateway: id is the number 7, must be a string`,
+		`gateway.toml:3: gateway: unknown key "nane"`,
+		`gateway.toml:6: queue: max_bytes: 1 GiBi is not a size`,
+		`gateway.toml:7: queue: sync: never is neither`,
+		`gateway.toml:10: destination number 1: unknown key "nmae"; did you mean "name"?`,
+		`gateway.toml:11: destination number 1: window`,
+		`gateway.toml:12: destination number 1: devices is the string "all", must be a list`,
+		`gateway.toml:20: modbus "meters", device "boiler": unit 300`,
+		`gateway.toml:27: modbus "meters", device "pump": unknown key "names"; did you mean "name"?`,
+	}
+	if len(got) != len(want) {
+		t.Fatalf("got %d problems:\n%s", len(got), strings.Join(got, "\n"))
+	}
+	for i := range want {
+		if !strings.HasPrefix(got[i], want[i]) {
+			t.Errorf("got  %s\nwant %s", got[i], want[i])
+		}
+	}
+}
+
+func TestNamesAreUniqueAndFitForTopics(t *testing.T) {
+	got := problems(`
+[[modbus]]
+name = "meters"
+address = "127.0.0.1:502"
+[[modbus.device]]
+name = "boiler"
+[[i2c]]
+name = "meters"
+[[i2c.device]]
+name = "boiler"
+chip = "bme280"
+[[i2c.device]]
+name = "gateway"
+[[i2c.device]]
+name = "a/b"
+`)
+	text := strings.Join(got, "\n")
+	for _, want := range []string{
+		`gateway.toml:8: i2c "meters": the bus name "meters" is taken already in line 3`,
+		`gateway.toml:10: i2c "meters", device "boiler": the device name "boiler" is taken already in line 6`,
+		`gateway.toml:13: i2c "meters", device "gateway": the device name "gateway" is the gateway's own`,
+		`gateway.toml:15: i2c "meters", device "a/b": name "a/b" cannot be a level of a topic`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("missing: %s\nin:\n%s", want, text)
+		}
+	}
+}
+
+func TestAFileThatIsNotTOMLNamesTheLine(t *testing.T) {
+	got := problems("[gateway]\nid = \n")
+	if len(got) != 1 || !strings.HasPrefix(got[0], "gateway.toml:2: not TOML: ") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestAMissingFileSaysSo(t *testing.T) {
+	_, p := Load("/nonexistent/gateway.toml")
+	if got := p.String(); got != "/nonexistent/gateway.toml: there is no such file; name yours with --config FILE\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestLinesOfKeysInEveryNotation(t *testing.T) {
+	lines := keyLines(`# comment with [brackets] = "x"
+[a]
+b.c = """
+two
+lines ] } """
+"quoted key" = 'x # y'
+[[list]]
+k = [ # comment
+  { x = 1, y = "}" },
+  { x = [1, 2],
+    y = 2 },
+]
+[[list]]
+[[list.inner]]
+z = 1979-05-27T07:32:00Z
+[list.table]
+w = -1.5e3
+`)
+	for path, want := range map[string]int{
+		"a": 2, "a.b.c": 3, "a.quoted key": 6, "list.0": 7, "list.0.k": 8, "list.0.k.0.x": 9,
+		"list.0.k.1.y": 11, "list.1": 13, "list.1.inner.0.z": 15, "list.1.table.w": 17,
+	} {
+		if lines[path] != want {
+			t.Errorf("%s: line %d, want %d", path, lines[path], want)
+		}
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]Size{"1 GiB": 1 << 30, "64KiB": 64 << 10, "10 MB": 10e6, "512": 512, "1.5 MiB": 3 << 19, "7 B": 7} {
+		var s Size
+		if err := s.fromTOML(text); err != nil || s != want {
+			t.Errorf("%q: %d, %v; want %d", text, s, err, want)
+		}
+	}
+	for _, text := range []string{"", "GiB", "-1 KiB", "1e30 TiB", "NaN"} {
+		var s Size
+		if err := s.fromTOML(text); err == nil {
+			t.Errorf("%q was taken for %d bytes", text, s)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add("[gateway]\nid = \"x\"\n[[modbus]]\nname = \"m\"\n[[modbus.device]]\nname=\"d\"\npoints = [{name=\"p\"}]\n")
+	f.Add("a.b.\"c d\" = { x = [1, {y = 2}], z = '''q''' }")
+	f.Fuzz(func(t *testing.T, src string) {
+		_, p := Parse("f", src) // neither panics nor hangs, whatever the text
+		_ = p.String()
+	})
+}
