@@ -1,0 +1,615 @@
+// Package delivery brings samples from the queue to brokers: one Destination for each, with a
+// cursor, a window and a pace of its own.
+//
+// A sample leaves the queue's cursor only when every message that carries it was acknowledged.
+// Nothing is dropped because it was tried often, or because the broker is away. First transmissions
+// of a device's samples keep their order within a lane; what is sent again may arrive later.
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"gateway/adapters"
+	"gateway/buffer"
+	"gateway/internal/clock"
+	"gateway/internal/format"
+	"gateway/internal/sample"
+	"gateway/mqtt"
+)
+
+// Order is which samples go first when there is a backlog.
+type Order string
+
+const (
+	LiveFirst   Order = "live-first"   // new samples at once, the backlog beside them, marked historical
+	OldestFirst Order = "oldest-first" // in the order of the queue
+)
+
+// Clock joins a sample's running time to the wall clock; *clock.Clock is one.
+type Clock interface {
+	Wall(boot uint32, at adapters.Instant) (int64, clock.State)
+}
+
+// Options configure a Destination.
+type Options struct {
+	Name      string
+	Source    Source
+	Publisher Publisher
+	Formatter *format.Formatter
+	Clock     Clock
+	Window    int   // messages in flight at most; default 64
+	Order     Order // default OldestFirst
+
+	MessageRate  float64 // messages a second at most; 0: no limit
+	ByteRate     float64 // bytes of topics and payloads a second at most; 0: no limit
+	BackfillRate float64 // messages of the backlog a second at most; 0: no limit of its own
+
+	BatchSamples int           // samples of one topic to a message; 0 and 1: each its own
+	BatchBytes   int           // of encoded samples, at which a batch is full; default 64 KiB
+	BatchWait    time.Duration // how long a batch waits for more; default 1s
+
+	Letters *Letters                   // where refused samples are kept; nil: nothing is ever set aside
+	Aside   func(id ID, reason string) // hears of each sample set aside; may be nil
+	Forgot  func(id ID, reason string) // hears of each dead letter that made room for another; may be nil
+	Logger  *slog.Logger
+}
+
+var errBreaks = errors.New("the broker ends the connection whenever this is published")
+
+// A Link tells whether there is a connection to the broker.
+type Link struct {
+	Connected bool
+	URL       string
+	Err       error         // why not
+	RetryIn   time.Duration // until the next attempt
+}
+
+// event is what happened outside of the loop: an answer to message i of p, or a change of the link.
+type event struct {
+	p    *parcel
+	i    int
+	err  error
+	link *Link
+}
+
+// A Destination publishes what a consumer of the queue holds.
+type Destination struct {
+	o   Options
+	log *slog.Logger
+
+	mu     sync.Mutex
+	events []event
+	status Status
+	wake   chan struct{}
+	drains []chan struct{}
+
+	// Owned by Run.
+	w         *window
+	decoder   sample.Decoder
+	decoded   []sample.Record
+	formatted []format.Item
+	dicts     map[string][]byte
+	free      []*parcel
+	batches   map[batchKey]*batch
+	ready     []*parcel // at most one: it was made and turned out to need more room than there is
+	batched   int       // samples in batches
+	total     bucket    // messages
+	bytes     bucket
+	backfill  bucket
+	backlog   int // messages of the backfill lane in flight
+	looked    time.Time
+	drained   []event
+}
+
+// New checks o and returns a Destination that Run starts.
+func New(o Options) (*Destination, error) {
+	if o.Source == nil || o.Publisher == nil || o.Formatter == nil || o.Clock == nil {
+		return nil, fmt.Errorf("delivery: destination %q: source, publisher, formatter and clock are needed", o.Name)
+	}
+	if o.Window == 0 {
+		o.Window = 64
+	}
+	if o.Order == "" {
+		o.Order = OldestFirst
+	}
+	if o.Window < 1 || o.Order != LiveFirst && o.Order != OldestFirst || o.MessageRate < 0 || o.ByteRate < 0 || o.BackfillRate < 0 {
+		return nil, fmt.Errorf("delivery: destination %q: window %d, order %q or a rate is impossible", o.Name, o.Window, o.Order)
+	}
+	o.BatchSamples = max(o.BatchSamples, 1)
+	if o.BatchBytes == 0 {
+		o.BatchBytes = 64 << 10
+	}
+	if o.BatchWait == 0 {
+		o.BatchWait = time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	d := &Destination{o: o, log: o.Logger.With("destination", o.Name), wake: make(chan struct{}, 1), w: newWindow(o.Window),
+		dicts: make(map[string][]byte), batches: make(map[batchKey]*batch)}
+	d.status.Name, d.status.State, d.status.Connected = o.Name, Starting, true
+	return d, nil
+}
+
+// Link tells the Destination of a change of its connection. Before the first call it takes itself to
+// be connected, as it always is to a broker in the same process. It may be called from anywhere and
+// does not block.
+func (d *Destination) Link(l Link) { d.post(event{link: &l}) }
+
+func (d *Destination) post(e event) {
+	d.mu.Lock()
+	d.events = append(d.events, e)
+	d.mu.Unlock()
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Drain waits until all that is in the queue has been acknowledged, or ctx ends. Batches do not wait
+// to become full meanwhile.
+func (d *Destination) Drain(ctx context.Context) error {
+	done := make(chan struct{})
+	d.mu.Lock()
+	d.drains = append(d.drains, done)
+	d.mu.Unlock()
+	d.poke()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		d.mu.Lock()
+		d.drains = slices.DeleteFunc(d.drains, func(c chan struct{}) bool { return c == done })
+		d.mu.Unlock()
+		return ctx.Err()
+	}
+}
+
+func (d *Destination) poke() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run delivers until ctx ends, and returns nil then, or the error of a queue that can no longer be
+// read. What is in flight when it returns stays unacknowledged and will be sent again.
+func (d *Destination) Run(ctx context.Context) error {
+	now := time.Now()
+	d.total, d.bytes = newBucket(d.o.MessageRate, now), newBucket(d.o.ByteRate, now)
+	d.backfill = newBucket(d.o.BackfillRate, now)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	d.catchUp()
+	for {
+		now = time.Now()
+		d.digest(now)
+		pause, err := d.fill(ctx, now)
+		switch {
+		case ctx.Err() != nil:
+			d.digest(time.Now())
+			d.report()
+			return nil
+		case err != nil:
+			return fmt.Errorf("delivery: destination %q: %w", d.o.Name, err)
+		}
+		d.report()
+		timer.Reset(pause)
+		select {
+		case <-ctx.Done():
+		case <-d.wake:
+		case <-d.o.Source.Ready():
+		case <-timer.C:
+		}
+	}
+}
+
+// digest takes in what happened since it last did.
+func (d *Destination) digest(now time.Time) {
+	d.mu.Lock()
+	d.drained, d.events = d.events, d.drained[:0]
+	d.mu.Unlock()
+	for _, e := range d.drained {
+		var v verdict
+		if e.link != nil {
+			v = d.w.link(e.link.Connected)
+			d.noteLink(e.link)
+			if e.link.Connected {
+				d.catchUp()
+			}
+		} else {
+			if e.p.items[0].lane == buffer.Backfill {
+				d.backlog--
+			}
+			v = d.w.answer(e.p, e.i, e.err, now)
+			if e.err != nil {
+				d.noteRefusal(e.err)
+			}
+		}
+		d.execute(v)
+	}
+	clear(d.drained)
+}
+
+func (d *Destination) execute(v verdict) {
+	if v.delivered != nil {
+		d.delivered(v.delivered)
+	}
+	for _, p := range v.aside {
+		d.convict(p)
+	}
+	if wd, ok := d.o.Publisher.(Withdrawer); ok && v.withdraw {
+		wd.Withdraw()
+	}
+}
+
+func (d *Destination) delivered(p *parcel) {
+	d.mu.Lock()
+	d.status.Delivered += uint64(len(p.items))
+	d.status.Messages += uint64(len(p.out.Messages))
+	d.status.Bytes += uint64(p.bytes)
+	d.mu.Unlock()
+	d.acknowledge(p)
+	d.recycle(p)
+}
+
+func (d *Destination) acknowledge(p *parcel) {
+	for i := range p.items {
+		if it := &p.items[i]; it.letter == 0 {
+			d.o.Source.Ack(it.id)
+		} else if err := d.o.Letters.Delivered(it.letter); err != nil {
+			d.log.Warn("a dead letter was delivered and cannot be removed; it may be sent once more", "err", err)
+		}
+	}
+}
+
+// catchUp turns a backlog into the backfill lane, so that new samples need not wait behind it.
+func (d *Destination) catchUp() {
+	d.looked = time.Now()
+	if d.o.Order != LiveFirst {
+		return
+	}
+	live, _ := d.o.Source.Depth()
+	if live-int64(d.liveHeld()) > int64(max(2*d.o.Window, 100)) {
+		d.o.Source.Defer()
+	}
+}
+
+// liveHeld is the number of samples read from the live lane and not acknowledged.
+func (d *Destination) liveHeld() (n int) {
+	for k, b := range d.batches {
+		if k.lane == buffer.Live {
+			n += len(b.items)
+		}
+	}
+	for _, list := range [][]*parcel{d.w.inFlight, d.w.again, d.w.suspects, d.ready} {
+		for _, p := range list {
+			if p.items[0].lane == buffer.Live {
+				n += len(p.items)
+			}
+		}
+	}
+	return n
+}
+
+// maxPause is how long the loop sleeps at most: dead letters to be sent again are looked for, and
+// whether the live lane falls behind.
+const maxPause = time.Second
+
+// fill sends what may be sent and returns how long to wait where nothing happens before.
+func (d *Destination) fill(ctx context.Context, now time.Time) (time.Duration, error) {
+	if now.Sub(d.looked) >= maxPause {
+		d.catchUp()
+		d.retryLetters()
+	}
+	pause := maxPause
+	for ctx.Err() == nil {
+		if wait := max(d.total.wait(now), d.bytes.wait(now)); wait > 0 {
+			return min(pause, wait), nil
+		}
+		p, wait, err := d.pick(now)
+		if err != nil {
+			return 0, err
+		}
+		if p == nil {
+			pause = min(pause, wait)
+			d.finishDrains()
+			return pause, nil
+		}
+		d.send(ctx, p)
+		d.digest(now)
+	}
+	return 0, nil
+}
+
+// pick returns the parcel to send next: what was sent before, live, and only then the backlog. With
+// none it returns how long at most until there may be one.
+func (d *Destination) pick(now time.Time) (*parcel, time.Duration, error) {
+	if p := d.w.next(now); p != nil {
+		return p, 0, nil
+	}
+	if len(d.w.again) > 0 || !d.w.room(1, now) {
+		return nil, d.untilRoom(now), nil
+	}
+	if len(d.ready) > 0 {
+		p := d.ready[0]
+		d.ready = d.ready[:0]
+		return d.fits(p, now), maxPause, nil
+	}
+	for {
+		p, read, err := d.read(buffer.Live, now)
+		if err != nil || p != nil {
+			return d.fits(p, now), maxPause, err
+		}
+		if !read {
+			break
+		}
+	}
+	wait := maxPause
+	// The backlog never fills the window, so that a new sample finds room at once.
+	for d.backlog < max(1, d.o.Window*3/4) {
+		if wait = d.backfill.wait(now); wait > 0 {
+			break
+		}
+		wait = maxPause
+		p, read, err := d.read(buffer.Backfill, now)
+		if err != nil || p != nil {
+			return d.fits(p, now), maxPause, err
+		}
+		if !read {
+			break
+		}
+	}
+	if p := d.dueBatch(now); p != nil {
+		return d.fits(p, now), maxPause, nil
+	}
+	return nil, min(wait, d.untilBatch(now)), nil
+}
+
+// fits returns p where there is room for all of its messages. Otherwise it is the next one.
+func (d *Destination) fits(p *parcel, now time.Time) *parcel {
+	if p == nil || d.w.room(p.left, now) {
+		return p
+	}
+	d.ready = append(d.ready, p)
+	return nil
+}
+
+func (d *Destination) untilRoom(now time.Time) time.Duration {
+	if wait := d.w.heldUntil.Sub(now); wait > 0 {
+		return wait
+	}
+	return maxPause
+}
+
+// read takes one record. It returns a parcel that is ready to be sent, or none where the record was
+// put into a batch or is not for this destination; read is false at the lane's end.
+func (d *Destination) read(lane buffer.Lane, now time.Time) (p *parcel, read bool, err error) {
+	rec, ok, err := d.o.Source.TryNext(lane)
+	if err != nil || !ok {
+		return nil, false, err
+	}
+	it := item{id: rec.ID, lane: lane, durable: rec.Durable, dict: d.intern(rec.Dict)}
+	schema, err := d.decoder.Schema(rec.Dict)
+	if err == nil && d.o.Formatter.Skips(schema) {
+		d.o.Source.Ack(rec.ID)
+		return nil, true, nil
+	}
+	if topic, ok := "", false; err == nil && d.o.BatchSamples > 1 {
+		if topic, ok = d.o.Formatter.Topic(schema); ok {
+			it.data = slices.Clone(rec.Data)
+			return d.gather(batchKey{topic, lane}, it, now), true, nil
+		}
+	}
+	p = d.parcel()
+	p.items = p.items[:cap(p.items)]
+	if len(p.items) == 0 {
+		p.items = append(p.items, item{})
+	}
+	it.data = append(p.items[0].data[:0], rec.Data...)
+	p.items = append(p.items[:0], it)
+	return d.build(p), true, nil
+}
+
+// intern returns a lasting copy of a schema, the same one for the same content.
+func (d *Destination) intern(dict []byte) []byte {
+	if kept, ok := d.dicts[string(dict)]; ok {
+		return kept
+	}
+	if len(d.dicts) >= 4096 {
+		clear(d.dicts)
+	}
+	kept := slices.Clone(dict)
+	d.dicts[string(dict)] = kept
+	return kept
+}
+
+// build makes the messages of a parcel's items. Where there is nothing to send it acknowledges them,
+// where they cannot be made it sets them aside; it returns nil then.
+func (d *Destination) build(p *parcel) *parcel {
+	for len(d.decoded) < len(p.items) {
+		d.decoded = append(d.decoded, sample.Record{})
+	}
+	d.formatted = d.formatted[:0]
+	for i := range p.items {
+		it := &p.items[i]
+		r := &d.decoded[i]
+		if err := d.decoder.Decode(it.data, it.dict, r); err != nil {
+			p.why = err
+			d.convict(p)
+			return nil
+		}
+		wall, state := d.o.Clock.Wall(r.Boot, r.Sample.Time)
+		d.formatted = append(d.formatted, format.Item{Sample: &r.Sample, Epoch: it.id.Epoch, Seq: it.id.Seq, Prev: r.Prev, HasPrev: r.HasPrev,
+			Wall: wall, Clock: state, Volatile: !it.durable, Historical: it.lane == buffer.Backfill})
+	}
+	p.out.Reset()
+	if err := d.o.Formatter.Append(&p.out, d.formatted...); err != nil {
+		p.why = err
+		d.convict(p)
+		return nil
+	}
+	if len(p.out.Messages) == 0 {
+		d.acknowledge(p)
+		d.recycle(p)
+		return nil
+	}
+	p.begin()
+	return p
+}
+
+// send hands the messages of p to the publisher.
+func (d *Destination) send(ctx context.Context, p *parcel) {
+	messages := d.w.launch(p)
+	late := p.items[0].lane == buffer.Backfill
+	for _, i := range messages {
+		for len(p.done) <= i {
+			k := len(p.done)
+			p.done = append(p.done, func(err error) { d.post(event{p: p, i: k, err: err}) })
+		}
+		m := &p.out.Messages[i]
+		n := len(m.Topic) + len(m.Payload)
+		d.total.take(1)
+		d.bytes.take(n)
+		if late {
+			d.backlog++
+			d.backfill.take(1)
+		}
+		if err := d.o.Publisher.Publish(ctx, m, p.done[i]); err != nil {
+			// What a publisher will not even try it would not try at once again either: a refusal.
+			if ctx.Err() == nil {
+				err = &mqtt.ReasonError{Op: "publish", Code: mqtt.UnspecifiedError, Detail: err.Error()}
+			}
+			d.post(event{p: p, i: i, err: err})
+		}
+	}
+}
+
+// convict sets the samples of p aside: it was refused while others were taken, or nothing can be
+// made of it. A parcel of several samples is sent again as single ones first, so that no sample
+// suffers for its neighbours.
+func (d *Destination) convict(p *parcel) {
+	if len(p.items) > 1 {
+		for _, it := range p.items {
+			single := &parcel{items: []item{it}, order: p.order}
+			if d.build(single) != nil {
+				d.w.sendAgain(single)
+			}
+		}
+		p.items = nil // the singles' now
+		d.recycle(p)
+		return
+	}
+	it := &p.items[0]
+	why := errBreaks
+	if p.why != nil {
+		why = p.why
+	}
+	if d.o.Letters == nil {
+		d.log.Error("a sample is refused and there is no place to set it aside; it is kept and tried on", "sample", idText(it.id), "err", why)
+		d.keep(p, why)
+		return
+	}
+	var err error
+	if it.letter != 0 {
+		err = d.o.Letters.Returned(it.letter)
+	} else {
+		var forgotten []Letter
+		forgotten, err = d.o.Letters.Put(Letter{ID: it.id, Reason: why.Error(), Data: it.data, Dict: it.dict})
+		for _, l := range forgotten {
+			if d.o.Forgot != nil {
+				d.o.Forgot(l.ID, l.Reason)
+			}
+		}
+	}
+	if err != nil {
+		d.log.Error("a refused sample cannot be set aside; it is kept and tried on", "sample", idText(it.id), "err", err)
+		d.keep(p, why)
+		return
+	}
+	d.log.Warn("a sample was set aside; 'gateway queue retry' sends it again", "sample", idText(it.id), "reason", why)
+	d.mu.Lock()
+	d.status.Aside++
+	d.status.LastError = why.Error()
+	d.mu.Unlock()
+	if it.letter == 0 {
+		if d.o.Aside != nil {
+			d.o.Aside(it.id, why.Error())
+		}
+		d.o.Source.Ack(it.id)
+	}
+	d.recycle(p)
+}
+
+// keep puts a parcel that cannot be set aside back under suspicion.
+func (d *Destination) keep(p *parcel, why error) {
+	p.why, p.strikes = why, 1
+	d.w.suspects = append(d.w.suspects, p)
+}
+
+func (d *Destination) retryLetters() {
+	if d.o.Letters == nil {
+		return
+	}
+	letters, err := d.o.Letters.Retries()
+	if err != nil {
+		d.log.Warn("dead letters to be sent again cannot be read", "err", err)
+	}
+	for _, l := range letters {
+		p := d.parcel()
+		p.items = append(p.items[:0], item{id: l.ID, lane: buffer.Backfill, durable: true, letter: l.Number, data: l.Data, dict: l.Dict})
+		if d.build(p) != nil {
+			d.w.orders++
+			p.order = d.w.orders
+			d.w.sendAgain(p)
+		}
+	}
+}
+
+func (d *Destination) parcel() *parcel {
+	if n := len(d.free); n > 0 {
+		p := d.free[n-1]
+		d.free = d.free[:n-1]
+		return p
+	}
+	return &parcel{}
+}
+
+// recycle keeps p for the next sample. What it had to do with the last one is forgotten, its memory
+// is used again.
+func (d *Destination) recycle(p *parcel) {
+	if len(d.free) >= d.o.Window {
+		return
+	}
+	p.order, p.sentNow, p.accused, p.breaks, p.strikes, p.why = 0, false, false, 0, 0, nil
+	p.out.Reset()
+	d.free = append(d.free, p)
+}
+
+// finishDrains tells who waits for it that nothing is left.
+func (d *Destination) finishDrains() {
+	d.mu.Lock()
+	asked := len(d.drains) > 0
+	d.mu.Unlock()
+	if !asked || !d.w.idle() || d.batched > 0 || len(d.ready) > 0 {
+		return
+	}
+	if live, backfill := d.o.Source.Depth(); live+backfill > 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, c := range d.drains {
+		close(c)
+	}
+	d.drains = nil
+}
+
+// idText writes an ID for logs.
+func idText(id ID) string { return fmt.Sprintf("%016x/%d", id.Epoch, id.Seq) }

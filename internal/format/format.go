@@ -1,0 +1,346 @@
+// Package format makes MQTT messages of samples: topics by template, payloads as JSON, bare values,
+// InfluxDB line protocol, SenML or by a Go template. The queue holds samples, not messages, so what
+// is configured here applies to the backlog, too.
+package format
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"gateway/adapters"
+	"gateway/internal/clock"
+	"gateway/mqtt"
+)
+
+// Kind is a payload format.
+type Kind string
+
+const (
+	JSON      Kind = "json"       // one object per sample
+	Value     Kind = "value"      // one message per reading, the bare value
+	Line      Kind = "influx"     // InfluxDB line protocol, one line per sample
+	SenML     Kind = "senml"      // RFC 8428, JSON
+	SenMLCBOR Kind = "senml-cbor" // RFC 8428, CBOR
+	Template  Kind = "template"   // a Go text/template per sample
+)
+
+// Kinds returns the formats there are.
+func Kinds() []Kind { return []Kind{JSON, Value, Line, SenML, SenMLCBOR, Template} }
+
+// Compression of payloads, for links that are paid by the byte.
+type Compression string
+
+const (
+	None Compression = ""
+	Gzip Compression = "gzip"
+	Zstd Compression = "zstd"
+)
+
+// Options configure a Formatter. The zero value publishes JSON on {gateway}/{device}, QoS 0.
+type Options struct {
+	Gateway     string
+	Kind        Kind
+	Topic       string // a topic template; empty: {gateway}/{device}, for Value {gateway}/{device}/{point}
+	Template    string // for the Template kind
+	ContentType string // for the Template kind; the others have their own
+	Compression Compression
+	Batch       bool     // several samples may share a message: JSON is always an array then
+	Select      Selector // what goes to this destination at all
+	QoS         mqtt.QoS
+	Retain      bool
+	Expiry      time.Duration // 0: none
+	Rules       []Rule        // the last one that matches and says something about a setting decides it
+	// NoProperties leaves out content type and identity in MQTT 5.0 properties, to save their bytes.
+	NoProperties bool
+}
+
+// A Rule changes settings for some devices or points. Rules that name points decide Topic, QoS,
+// Retain and Expiry only where a point has a message of its own, which is in the Value format; Skip
+// works in all.
+type Rule struct {
+	Match  Selector
+	Skip   bool // not published here
+	Topic  string
+	QoS    *mqtt.QoS
+	Retain *bool
+	Expiry *time.Duration
+}
+
+// An Item is a sample as it leaves.
+type Item struct {
+	Sample     *adapters.Sample
+	Epoch, Seq uint64
+	Prev       uint64 // sequence of the device's sample before
+	HasPrev    bool
+	Wall       int64 // the sample's time, nanoseconds since 1970 UTC; nothing where Clock is Unknown
+	Clock      clock.State
+	Volatile   bool // it never reached the disk
+	Historical bool // it was late: newer samples of the device have been sent before
+}
+
+// Out takes messages. It is reused: Reset before, and not until the messages are done with, for
+// they lie in its buffer.
+type Out struct {
+	Messages []mqtt.Message
+	buf      []byte
+}
+
+// Reset empties o.
+func (o *Out) Reset() {
+	clear(o.Messages)
+	o.Messages, o.buf = o.Messages[:0], o.buf[:0]
+}
+
+// An encoder writes samples of one topic into one payload.
+type encoder interface {
+	contentType() string
+	text() bool
+	begin(b []byte) []byte
+	add(b []byte, first bool, it *Item, s *schema) ([]byte, error)
+	end(b []byte) []byte
+}
+
+// A Formatter makes messages. It is not safe for concurrent use.
+type Formatter struct {
+	o         Options
+	topic     *TopicTemplate
+	ruleTopic []*TopicTemplate
+	enc       encoder // nil for Value
+	pack      compressor
+	schemas   map[*adapters.Schema]*schema
+	epoch     uint64
+	epochText string
+}
+
+// New checks o and returns its Formatter.
+func New(o Options) (*Formatter, error) {
+	if o.Kind == "" {
+		o.Kind = JSON
+	}
+	if !slices.Contains(Kinds(), o.Kind) {
+		return nil, fmt.Errorf("format: no such format %q; there are %q", o.Kind, Kinds())
+	}
+	if o.Batch && (o.Kind == Value || o.Kind == Template) {
+		return nil, fmt.Errorf("format: %q cannot put several samples into one message", o.Kind)
+	}
+	if o.Topic == "" {
+		o.Topic = DefaultTopic(o.Kind)
+	}
+	f := &Formatter{o: o, schemas: make(map[*adapters.Schema]*schema)}
+	var err error
+	if f.topic, err = ParseTopic(o.Topic, o.Kind == Value); err != nil {
+		return nil, err
+	}
+	f.ruleTopic = make([]*TopicTemplate, len(o.Rules))
+	for i, r := range o.Rules {
+		if r.Topic == "" {
+			continue
+		}
+		if f.ruleTopic[i], err = ParseTopic(r.Topic, o.Kind == Value); err != nil {
+			return nil, err
+		}
+	}
+	switch o.Kind {
+	case JSON:
+		f.enc = jsonEncoder{array: o.Batch}
+	case Line:
+		f.enc = lineEncoder{}
+	case SenML:
+		f.enc = senmlJSON{}
+	case SenMLCBOR:
+		f.enc = senmlCBOR{}
+	case Template:
+		if f.enc, err = newTemplate(o); err != nil {
+			return nil, err
+		}
+	}
+	f.pack, err = newCompressor(o.Compression)
+	return f, err
+}
+
+// DefaultTopic returns the topic template of a kind.
+func DefaultTopic(k Kind) string {
+	if k == Value {
+		return "{gateway}/{device}/{point}"
+	}
+	return "{gateway}/{device}"
+}
+
+// Topic returns the topic of the samples of s, by which they can be gathered into one message, and
+// whether there is one: the samples of a device that is not sent here, and those of the Value
+// format, have none.
+func (f *Formatter) Topic(s *adapters.Schema) (topic string, ok bool) {
+	i := f.info(s)
+	return i.topic, !i.skip && f.enc != nil
+}
+
+// Skips tells whether nothing of this schema's samples goes to this destination.
+func (f *Formatter) Skips(s *adapters.Schema) bool { return f.info(s).skip }
+
+// Append makes the messages of items and adds them to out. The items are of one topic, as Topic
+// says, or one item of any. No message at all is a result, too: the selected points may be missing
+// from the sample.
+func (f *Formatter) Append(out *Out, items ...Item) error {
+	if f.enc == nil {
+		for i := range items {
+			if err := f.appendValues(out, &items[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	start, n := len(out.buf), 0
+	var last *schema
+	out.buf = f.enc.begin(out.buf)
+	for i := range items {
+		s := f.info(items[i].Sample.Schema)
+		if s.skip || !s.selects(items[i].Sample) {
+			continue
+		}
+		var err error
+		if out.buf, err = f.enc.add(out.buf, n == 0, &items[i], s); err != nil {
+			return err
+		}
+		last = s
+		n++
+	}
+	if n == 0 {
+		out.buf = out.buf[:start]
+		return nil
+	}
+	out.buf = f.enc.end(out.buf)
+	m := mqtt.Message{Topic: last.topic}
+	last.settings.apply(&m)
+	for i := range items {
+		m.Retain = m.Retain && !items[i].Historical
+	}
+	if !f.o.NoProperties {
+		m.ContentType, m.PayloadUTF8 = f.enc.contentType(), f.enc.text()
+		if _, own := f.enc.(jsonEncoder); !own && len(items) == 1 {
+			m.User = f.identity(nil, &items[0])
+		}
+	}
+	return f.finish(out, m, start)
+}
+
+// finish makes what stands in the buffer from start on the payload of m.
+func (f *Formatter) finish(out *Out, m mqtt.Message, start int) error {
+	if f.pack != nil {
+		end := len(out.buf)
+		var err error
+		if out.buf, err = f.pack.compress(out.buf, out.buf[start:end]); err != nil {
+			return fmt.Errorf("format: %s: %w", f.o.Compression, err)
+		}
+		start = end
+		m.PayloadUTF8 = false
+		if m.ContentType != "" {
+			m.ContentType += "+" + string(f.o.Compression)
+		}
+	}
+	m.Payload = out.buf[start:len(out.buf):len(out.buf)]
+	out.Messages = append(out.Messages, m)
+	return nil
+}
+
+// appendValues makes one message per reading. A bad reading has an empty payload: there is no
+// value, and where values are retained the older one must not stand for it.
+func (f *Formatter) appendValues(out *Out, it *Item) error {
+	s := f.info(it.Sample.Schema)
+	if s.skip {
+		return nil
+	}
+	var id []mqtt.UserProperty
+	if !f.o.NoProperties {
+		id = f.identity(make([]mqtt.UserProperty, 0, 8), it)
+	}
+	for i := range it.Sample.Readings {
+		r := &it.Sample.Readings[i]
+		p := &s.points[r.Point]
+		if p.skip {
+			continue
+		}
+		start := len(out.buf)
+		out.buf = appendValue(out.buf, r.Value, p.decimals)
+		m := mqtt.Message{Topic: p.topic}
+		p.settings.apply(&m)
+		m.Retain = m.Retain && !it.Historical
+		if !f.o.NoProperties {
+			m.PayloadUTF8, m.User = true, id
+			if r.Quality != adapters.Good {
+				m.User = append(slices.Clone(id), mqtt.UserProperty{Name: r.Quality.String(), Value: string(r.Reason)})
+			}
+		}
+		if err := f.finish(out, m, start); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// identity appends what the JSON format says of a sample besides its values.
+func (f *Formatter) identity(u []mqtt.UserProperty, it *Item) []mqtt.UserProperty {
+	if f.epochText == "" || f.epoch != it.Epoch {
+		f.epoch, f.epochText = it.Epoch, string(appendHex(nil, it.Epoch))
+	}
+	u = append(u, mqtt.UserProperty{Name: "epoch", Value: f.epochText},
+		mqtt.UserProperty{Name: "seq", Value: strconv.FormatUint(it.Seq, 10)})
+	if it.HasPrev {
+		u = append(u, mqtt.UserProperty{Name: "prev", Value: strconv.FormatUint(it.Prev, 10)})
+	}
+	if it.Clock != clock.Unknown {
+		u = append(u, mqtt.UserProperty{Name: "time", Value: string(appendTime(nil, it.Wall))})
+	}
+	if it.Clock != clock.Synced {
+		u = append(u, mqtt.UserProperty{Name: "clock", Value: clockText(it.Clock)})
+	}
+	if it.Volatile {
+		u = append(u, mqtt.UserProperty{Name: "durable", Value: "false"})
+	}
+	if it.Historical {
+		u = append(u, mqtt.UserProperty{Name: "historical", Value: "true"})
+	}
+	return u
+}
+
+func clockText(s clock.State) string {
+	if s == clock.Unknown {
+		return "unknown"
+	}
+	return "unsynced"
+}
+
+// appendTime appends a time as RFC 3339 in UTC with milliseconds.
+func appendTime(b []byte, wall int64) []byte {
+	return time.Unix(0, wall).UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
+}
+
+// appendHex appends v in 16 digits.
+func appendHex(b []byte, v uint64) []byte {
+	const digits = "0123456789abcdef"
+	for shift := 60; shift >= 0; shift -= 4 {
+		b = append(b, digits[v>>shift&15])
+	}
+	return b
+}
+
+// appendValue appends a value as text. A float of a point with a number of decimals is rounded to
+// them: the digits behind are noise that the link need not carry.
+func appendValue(b []byte, v adapters.Value, decimals int8) []byte {
+	if f, ok := v.Number(); ok && v.Kind() == adapters.Float && decimals > 0 && f < 1e15 && f > -1e15 {
+		at := len(b)
+		b = strconv.AppendFloat(b, f, 'f', int(decimals), 64)
+		for b[len(b)-1] == '0' {
+			b = b[:len(b)-1]
+		}
+		if b[len(b)-1] == '.' {
+			b = b[:len(b)-1]
+		}
+		if string(b[at:]) == "-0" {
+			b = append(b[:at], '0')
+		}
+		return b
+	}
+	return v.AppendText(b)
+}

@@ -1,0 +1,132 @@
+package gateway
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"gateway/adapters"
+	"gateway/buffer"
+	"gateway/config"
+	"gateway/internal/clock"
+	"gateway/internal/format"
+	"gateway/internal/ledger"
+	"gateway/internal/report"
+)
+
+// openLedger makes the ledger and lets everybody who loses samples tell it. The writer must be there.
+func (g *Gateway) openLedger() error {
+	l, err := ledger.New(ledger.Options{
+		Path: filepath.Join(g.o.Config.Gateway.Data, "account"), Sink: g.writer, Now: g.clock.Now,
+		Time: func(i adapters.Instant) string {
+			wall, state := g.clock.Wall(g.clock.Boot(), i)
+			if state == clock.Unknown {
+				return ""
+			}
+			return time.Unix(0, wall).UTC().Format("2006-01-02T15:04:05.000Z")
+		},
+		Logger: g.log,
+	})
+	if l == nil {
+		return err
+	}
+	if err != nil {
+		g.log.Warn("the account begins anew", "err", err)
+	}
+	g.ledger = l
+	g.writer.lost = func(s *adapters.Sample, why string) {
+		if s.Schema.Device != config.ReservedDevice { // the ledger keeps its own until they are taken
+			l.Lost(ledger.Loss{Device: s.Schema.Device, Reason: why, Count: 1, From: s.Time, To: s.Time})
+		}
+	}
+	return nil
+}
+
+// queueLost is what the queue calls when a destination will not get a range of samples.
+func (g *Gateway) queueLost(l buffer.Loss) {
+	if g.ledger != nil {
+		g.ledger.Lost(ledger.Loss{Destination: l.Consumer, Reason: string(l.Reason), Count: uint64(l.Count), First: l.First, Last: l.Last, Open: l.Open})
+	}
+}
+
+// reportRule returns what the configuration says is worth reporting of a point.
+func (g *Gateway) reportRule(device, point string) report.Rule {
+	c := g.o.Config.ReportOf(device, point, format.Match)
+	r := report.Rule{OnChange: c.Deadband != nil}
+	if c.Deadband != nil {
+		r.Deadband, r.Percent = c.Deadband.Absolute, c.Deadband.Percent
+	}
+	if c.OnChange != nil {
+		r.OnChange = *c.OnChange
+	}
+	if c.Heartbeat != nil {
+		r.Heartbeat = *c.Heartbeat
+	}
+	if c.MinInterval != nil {
+		r.MinInterval = *c.MinInterval
+	}
+	if c.Window != nil {
+		r.Window = *c.Window
+	}
+	for _, a := range c.Aggregate {
+		r.Aggregate = append(r.Aggregate, report.Func(a))
+	}
+	return r
+}
+
+// flushReports hands on the windows that are open when the buses have ended.
+func (g *Gateway) flushReports(ctx context.Context) error {
+	<-ctx.Done()
+	g.filter.Flush()
+	return nil
+}
+
+// How often retained states and totals are brought up to date.
+const (
+	statesEvery  = time.Second
+	accountEvery = 10 * time.Second
+)
+
+// announce keeps the retained states of devices and the account up to date at every destination.
+func (g *Gateway) announce(ctx context.Context) error {
+	tick := time.NewTicker(statesEvery)
+	defer tick.Stop()
+	next := time.Now()
+	for {
+		for _, b := range g.buses {
+			for _, d := range b.Status().Devices {
+				if d.State != adapters.Unknown {
+					g.announceState(d.Device, d.State.String())
+				}
+			}
+		}
+		if now := time.Now(); !now.Before(next) {
+			next = now.Add(accountEvery)
+			account := string(g.ledger.Totals().JSON())
+			for _, d := range g.destinations {
+				if d.announcer == nil {
+					continue
+				}
+				d.announcer.Set(g.o.Config.Gateway.ID+"/"+config.ReservedDevice+"/account", account)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// announceState says at the destinations that get a device's samples whether it answers.
+func (g *Gateway) announceState(device, state string) {
+	for _, d := range g.destinations {
+		if d.announcer == nil {
+			continue
+		}
+		if len(d.devices) == 0 || slices.ContainsFunc(d.devices, func(p string) bool { return format.Match(p, device) }) {
+			d.announcer.Set(g.o.Config.Gateway.ID+"/"+device+"/state", state)
+		}
+	}
+}

@@ -1,0 +1,137 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+
+	"gateway/config"
+	"gateway/internal/brokerstore"
+	"gateway/internal/secret"
+	"gateway/mqtt"
+	"gateway/mqtt/broker"
+	"gateway/mqtt/broker/guard"
+)
+
+// BrokerEnv is what a broker needs besides its table of the configuration.
+type BrokerEnv struct {
+	ConfigFile string // from whose directory relative names of files count
+	Data       string // directory of all state; the broker's is below it
+	Getenv     func(string) string
+	Version    string
+	Log        *slog.Logger
+}
+
+// NewBroker makes the broker that a configuration asks for. The Closer is its store's and must be
+// closed when the broker has ended.
+func NewBroker(c *config.Broker, env BrokerEnv) (*broker.Broker, io.Closer, error) {
+	o, err := brokerOptions(c, env)
+	if err != nil {
+		return nil, nil, err
+	}
+	var store closer
+	if c.Persistence {
+		s := brokerstore.New(filepath.Join(env.Data, "broker"), nil, env.Log)
+		o.Store, store.Closer = s, s
+	}
+	b, err := broker.New(o)
+	if err != nil {
+		store.Close()
+		return nil, nil, err
+	}
+	return b, store, nil
+}
+
+// A closer closes what there is to close.
+type closer struct{ io.Closer }
+
+func (c closer) Close() error {
+	if c.Closer == nil {
+		return nil
+	}
+	return c.Closer.Close()
+}
+
+// brokerOptions translates the table [broker].
+func brokerOptions(c *config.Broker, env BrokerEnv) (broker.Options, error) {
+	file := func(name string) string { return secret.Path(name, env.ConfigFile, env.Getenv) }
+	qos := mqtt.QoS(c.MaxQoS)
+	l := &c.Limits
+	o := broker.Options{
+		SyncWindow:         c.Sync.Window,
+		ServerKeepAlive:    uint16(c.ServerKeepAlive.Seconds()),
+		MaxPacketSize:      uint32(c.MaxPacketSize),
+		MaxPayload:         int(c.MaxPayload),
+		ReceiveMaximum:     uint16(c.ReceiveMaximum),
+		TopicAliasMaximum:  uint16(c.TopicAliasMaximum),
+		NoTopicAlias:       c.TopicAliasMaximum == 0,
+		MaxQoS:             &qos,
+		NoRetain:           !c.RetainAvailable,
+		NoWildcards:        !c.Wildcards,
+		NoShared:           !c.Shared,
+		NoEmptyClientID:    !c.EmptyClientID,
+		MaxSessionExpiry:   c.MaxSessionExpiry,
+		ResponseInfoPrefix: c.ResponseInfo,
+		SysInterval:        c.SysInterval,
+		Version:            env.Version,
+		PortHolder:         portHolder,
+		Logger:             env.Log,
+		Limits: broker.Limits{
+			Connections: l.Connections, Pending: l.Pending, ConnectTimeout: l.ConnectTimeout, WriteTimeout: l.WriteTimeout,
+			Sessions: l.Sessions, Inflight: l.Inflight, QueuedMessages: l.QueuedMessages, QueuedBytes: int(l.QueuedBytes),
+			QueuedBytesTotal: int(l.QueuedBytesTotal), Subscriptions: l.Subscriptions, SubscriptionsAll: l.SubscriptionsAll,
+			TopicLevels: l.TopicLevels, Retained: l.Retained, RetainedBytes: int(l.RetainedBytes),
+		},
+	}
+	if c.SysInterval == 0 {
+		o.SysInterval = -1
+	}
+	switch c.Anonymous {
+	case "always":
+		o.Anonymous = broker.AnonymousAlways
+	case "never":
+		o.Anonymous = broker.AnonymousNever
+	}
+	users := &guard.Users{Cert: map[string]guard.CertName{"cn": guard.CommonName, "san": guard.SubjectName}[c.CertificateUser]}
+	if c.Passwords != "" {
+		var err error
+		if users.Passwords, err = guard.OpenPasswords(file(c.Passwords), env.Log); err != nil {
+			return o, err
+		}
+	}
+	if users.Passwords != nil || users.Cert != guard.NoCertName {
+		o.Auth = users
+	}
+	if c.ACL != "" {
+		acl, err := guard.OpenACL(file(c.ACL), env.Log)
+		if err != nil {
+			return o, err
+		}
+		o.ACL = acl
+	}
+	var certificate *tls.Config
+	for _, s := range c.Listen {
+		a, err := config.ParseListen(s)
+		if err != nil {
+			return o, fmt.Errorf("broker: %w", err)
+		}
+		ln := broker.Listener{Network: "tcp", Address: a.Address, WebSocket: a.Scheme == "ws" || a.Scheme == "wss"}
+		if a.Scheme == "unix" {
+			ln.Network = "unix"
+		}
+		if a.TLS() {
+			if certificate == nil {
+				if certificate, err = guard.TLS(guard.TLSFiles{
+					Certificate: file(c.Certificate), Key: file(c.Key), CA: file(c.CA), CRL: file(c.CRL), Require: c.RequireCertificate,
+				}, env.Log); err != nil {
+					return o, err
+				}
+			}
+			ln.TLS = certificate
+		}
+		o.Listen = append(o.Listen, ln)
+	}
+	return o, nil
+}

@@ -1,0 +1,52 @@
+package gateway
+
+import (
+	"fmt"
+
+	"gateway/adapters"
+	"gateway/buffer"
+	"gateway/internal/delivery"
+)
+
+// Status is how the gateway fares at one moment.
+type Status struct {
+	Buses        []adapters.BusStatus
+	Queue        buffer.Stats
+	Destinations []delivery.Status
+}
+
+// Status returns how the gateway fares. It may be called at any time while Run runs.
+func (g *Gateway) Status() Status {
+	s := Status{Queue: g.queue.Stats()}
+	for _, b := range g.buses {
+		s.Buses = append(s.Buses, b.Status())
+	}
+	for _, d := range g.destinations {
+		s.Destinations = append(s.Destinations, d.Status())
+	}
+	return s
+}
+
+// String is the status in a line, for `systemctl status`.
+func (s Status) String() string {
+	var devices, offline int
+	for _, b := range s.Buses {
+		for _, d := range b.Devices {
+			devices++
+			if d.State == adapters.Offline {
+				offline++
+			}
+		}
+	}
+	text := count(devices, "device")
+	if offline > 0 {
+		text += fmt.Sprintf(" (%d offline)", offline)
+	}
+	for _, d := range s.Destinations {
+		text += fmt.Sprintf("; %s: %s, %d waiting", d.Name, d.State, d.Waiting())
+	}
+	if s.Queue.Failing != nil {
+		text += "; the disk takes nothing: readings are kept in memory"
+	}
+	return text
+}

@@ -1,0 +1,210 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gateway/adapters"
+	"gateway/buffer"
+)
+
+// sink remembers records as text, and may refuse.
+type sink struct {
+	mu     sync.Mutex
+	refuse bool
+	got    []string
+}
+
+func (s *sink) Offer(x adapters.Sample) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refuse {
+		return false
+	}
+	var parts []string
+	for _, r := range x.Readings {
+		parts = append(parts, x.Schema.Points[r.Point].Name+"="+r.Value.String())
+	}
+	s.got = append(s.got, x.Schema.Device+": "+strings.Join(parts, " "))
+	return true
+}
+
+func start(t *testing.T, s *sink, path string) *Ledger {
+	t.Helper()
+	began := time.Now()
+	l, err := New(Options{Sink: s, Path: path, Now: func() adapters.Instant { return adapters.Instant(time.Since(began)) },
+		Time: func(i adapters.Instant) string { return fmt.Sprintf("T+%v", time.Duration(i)) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- l.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+func id(seq uint64) buffer.ID { return buffer.ID{Epoch: 0xab, Seq: seq} }
+
+func want(t *testing.T, s *sink, lines ...string) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if got, want := strings.Join(s.got, "\n"), strings.Join(lines, "\n"); got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
+	}
+	s.got = nil
+}
+
+func TestTheFirstLossIsToldAtOnceAndAStormIsGathered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sink{}
+		l := start(t, s, "")
+		l.Lost(Loss{Destination: "cloud", Reason: "queue full", Count: 3, First: id(1), Last: id(3)})
+		time.Sleep(1100 * time.Millisecond)
+		synctest.Wait()
+		want(t, s, "gateway: event=loss destination=cloud reason=queue full count=3 epoch=00000000000000ab first=1 last=3")
+		for i := uint64(4); i < 100; i++ {
+			l.Lost(Loss{Destination: "cloud", Reason: "queue full", Count: 1, First: id(i), Last: id(i)})
+		}
+		l.Lost(Loss{Destination: "cloud", Reason: "queue full", Count: 1, First: id(200), Last: id(200)})
+		l.Lost(Loss{Destination: "cloud", Reason: "power cut", Open: true, First: id(201)})
+		l.Lost(Loss{Device: "boiler", Reason: Overflow, Count: 1, From: 5, To: 5})
+		l.Lost(Loss{Device: "boiler", Reason: Overflow, Count: 1, From: 9, To: 9})
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		want(t, s,
+			"gateway: event=loss destination=cloud reason=queue full count=96 epoch=00000000000000ab first=4 last=99",
+			"gateway: event=loss destination=cloud reason=queue full count=1 epoch=00000000000000ab first=200 last=200",
+			"gateway: event=loss destination=cloud reason=power cut epoch=00000000000000ab first=201 open=true",
+			"gateway: event=loss device=boiler reason=overflow count=2 from=T+5ns to=T+9ns")
+	})
+}
+
+func TestAStormOfSingleLossesIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sink{}
+		l := start(t, s, "")
+		for i := range uint64(10_000) {
+			l.Lost(Loss{Destination: "cloud", Reason: "damaged", Count: 1, First: id(2*i + 1), Last: id(2*i + 1)})
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if len(s.got) != maxRanges {
+			t.Errorf("%d records", len(s.got))
+		}
+		if last := s.got[len(s.got)-1]; !strings.Contains(last, fmt.Sprintf("count=%d", 10_000-maxRanges+1)) || !strings.Contains(last, "last=19999") {
+			t.Error(last)
+		}
+		if n := l.Totals().Destinations["cloud"].Lost["damaged"]; n != 10_000 {
+			t.Errorf("%d in the totals", n)
+		}
+	})
+}
+
+func TestARecordThatTheQueueRefusesIsToldLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sink{refuse: true}
+		l := start(t, s, "")
+		l.Lost(Loss{Device: "a", Reason: Overflow, Count: 1})
+		l.Lost(Loss{Device: "b", Reason: Overflow, Count: 1})
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		l.Lost(Loss{Device: "b", Reason: Overflow, Count: 2})
+		s.mu.Lock()
+		s.refuse = false
+		s.mu.Unlock()
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		want(t, s, "gateway: event=loss device=a reason=overflow count=1", "gateway: event=loss device=b reason=overflow count=3")
+	})
+}
+
+func TestTotalsGoOnAfterARestart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "account")
+	for run := range uint64(3) {
+		synctest.Test(t, func(t *testing.T) {
+			s := &sink{}
+			l := start(t, s, path)
+			l.Watch("cloud", func() Counts { return Counts{Delivered: 10, Messages: 20, Waiting: 5} })
+			l.Lost(Loss{Destination: "cloud", Reason: "queue full", Count: 2, First: id(1), Last: id(2)})
+			l.Lost(Loss{Reason: Overflow, Count: 1})
+			time.Sleep(20 * time.Second)
+			tot := l.Totals()
+			c := tot.Destinations["cloud"]
+			if c.Delivered != 10*(run+1) || c.Messages != 20*(run+1) || c.Waiting != 5 || c.Lost["queue full"] != 2*(run+1) || tot.Lost[Overflow] != run+1 {
+				t.Errorf("run %d: %s", run, tot.JSON())
+			}
+		})
+	}
+}
+
+func TestUnreadableTotalsAreSetAside(t *testing.T) {
+	for name, content := range map[string]string{"cut": `{"version":1,"lo`, "later": `{"version":2,"lost":{},"destinations":{}}`, "other": `[]`,
+		"without an account": `{"version":1,"lost":{},"destinations":{"cloud":null}}`} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "account")
+			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			l, err := New(Options{Path: path, Sink: &sink{}, Now: func() adapters.Instant { return 0 }})
+			if l == nil || err == nil {
+				t.Fatal(l, err)
+			}
+			if got, err := os.ReadFile(path + ".unreadable"); err != nil || string(got) != content {
+				t.Errorf("%q, %v", got, err)
+			}
+			if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+				t.Error("the unreadable file is still there")
+			}
+		})
+	}
+}
+
+func TestTotalsAreWrittenSeldomUnlessSomethingIsLost(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "account")
+	synctest.Test(t, func(t *testing.T) {
+		var delivered uint64
+		l := start(t, &sink{}, path)
+		var mu sync.Mutex
+		l.Watch("cloud", func() Counts {
+			mu.Lock()
+			defer mu.Unlock()
+			delivered++ // something new at every look
+			return Counts{Delivered: delivered}
+		})
+		writes, last := 0, ""
+		look := func(d time.Duration) {
+			for range d / time.Second {
+				time.Sleep(time.Second)
+				synctest.Wait()
+				if b, _ := os.ReadFile(path); string(b) != last {
+					writes, last = writes+1, string(b)
+				}
+			}
+		}
+		look(10 * time.Minute)
+		if writes < 9 || writes > 11 {
+			t.Errorf("written %d times in ten quiet minutes", writes)
+		}
+		writes = 0
+		l.Lost(Loss{Destination: "cloud", Reason: "queue full", Count: 1})
+		look(11 * time.Second)
+		if writes != 1 || !strings.Contains(last, "queue full") {
+			t.Errorf("written %d times within 11 s of a loss: %s", writes, last)
+		}
+	})
+}

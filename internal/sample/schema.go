@@ -1,0 +1,131 @@
+package sample
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+
+	"gateway/adapters"
+)
+
+// A Blob is a schema as the queue keeps it.
+type Blob struct {
+	Hash uint64 // of Data: the first 8 bytes of its SHA-256, big endian
+	Data []byte
+}
+
+// EncodeSchema returns the encoding of s. It is made once for each device, not for each sample.
+func EncodeSchema(s *adapters.Schema) Blob {
+	b := []byte{version}
+	b = appendString(b, s.Bus)
+	b = appendString(b, s.Device)
+	b = appendLabels(b, s.Labels)
+	b = binary.AppendUvarint(b, uint64(len(s.Points)))
+	for i := range s.Points {
+		p := &s.Points[i]
+		b = appendString(b, p.Name)
+		b = appendString(b, p.Unit)
+		b = binary.AppendVarint(b, int64(p.Decimals))
+		b = appendLabels(b, p.Labels)
+	}
+	sum := sha256.Sum256(b)
+	return Blob{Hash: binary.BigEndian.Uint64(sum[:]), Data: b}
+}
+
+func appendLabels(b []byte, ls []adapters.Label) []byte {
+	b = binary.AppendUvarint(b, uint64(len(ls)))
+	for _, l := range ls {
+		b = appendString(b, l.Name)
+		b = appendString(b, l.Value)
+	}
+	return b
+}
+
+var errSchema = errors.New("sample: malformed schema")
+
+// DecodeSchema reads what EncodeSchema wrote.
+func DecodeSchema(data []byte) (*adapters.Schema, error) {
+	d := decoder{b: data}
+	if v := d.byte(); d.bad {
+		return nil, errSchema
+	} else if v != version {
+		return nil, fmt.Errorf("%w: schema version %d, this one reads %d", ErrVersion, v, version)
+	}
+	s := &adapters.Schema{Bus: string(d.bytes()), Device: string(d.bytes()), Labels: d.labels()}
+	n := d.uvarint()
+	if n > uint64(len(d.b)) { // a point takes four bytes at least: no count can make us allocate more than it brought
+		return nil, errSchema
+	}
+	if n > 0 {
+		s.Points = make([]adapters.Point, n)
+	}
+	for i := range s.Points {
+		p := &s.Points[i]
+		p.Name, p.Unit = string(d.bytes()), string(d.bytes())
+		dec := d.varint()
+		if dec < math.MinInt8 || dec > math.MaxInt8 {
+			d.fail()
+		}
+		p.Decimals, p.Labels = int8(dec), d.labels()
+		if d.bad {
+			return nil, errSchema
+		}
+	}
+	if d.bad || len(d.b) != 0 {
+		return nil, errSchema
+	}
+	return s, nil
+}
+
+func (d *decoder) labels() []adapters.Label {
+	n := d.uvarint()
+	if n > uint64(len(d.b)) {
+		d.fail()
+		return nil
+	}
+	var ls []adapters.Label
+	for range n {
+		ls = append(ls, adapters.Label{Name: string(d.bytes()), Value: string(d.bytes())})
+		if d.bad {
+			return nil
+		}
+	}
+	return ls
+}
+
+// A Decoder decodes the records of many devices and keeps their schemas, so that all samples of a
+// device share one. It is not safe for concurrent use. The zero Decoder is ready.
+type Decoder struct {
+	schemas map[string]*adapters.Schema // by content: two schemas under one hash would do no harm
+}
+
+// maxSchemas bounds what a Decoder keeps. A gateway has as many schemas as devices, times the
+// number of configurations that the backlog spans.
+const maxSchemas = 4096
+
+// Schema returns the schema that dict encodes, the same one each time.
+func (d *Decoder) Schema(dict []byte) (*adapters.Schema, error) {
+	if s, ok := d.schemas[string(dict)]; ok {
+		return s, nil
+	}
+	s, err := DecodeSchema(dict)
+	if err != nil {
+		return nil, err
+	}
+	if d.schemas == nil || len(d.schemas) >= maxSchemas {
+		d.schemas = make(map[string]*adapters.Schema)
+	}
+	d.schemas[string(dict)] = s
+	return s, nil
+}
+
+// Decode decodes a record whose schema is dict into r, reusing r's Readings.
+func (d *Decoder) Decode(data, dict []byte, r *Record) error {
+	schema, err := d.Schema(dict)
+	if err != nil {
+		return err
+	}
+	return Decode(data, schema, r)
+}
