@@ -1,0 +1,230 @@
+// Command gateway reads sensors over Modbus, serial lines and I2C into a disk-backed queue and
+// publishes them over MQTT. Each subcommand has a file of its own; this one holds what they share.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"gateway/config"
+)
+
+// Exit codes: those of sysexits.h where it has one, so that a service manager can tell a
+// configuration that no restart will mend from a fault that one might.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 64 // EX_USAGE
+	exitConfig  = 78 // EX_CONFIG
+)
+
+// streams are what a command reads and writes besides files and sockets.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// A command is one subcommand. run returns nil for success; an *exitError chooses the exit code.
+type command struct {
+	name    string
+	usage   string // what follows the name in the usage line
+	summary string // a sentence
+	run     func(ctx context.Context, c call) error
+}
+
+// A call is one use of a command.
+type call struct {
+	command
+	streams
+	args []string
+}
+
+// commands are the subcommands in the order in which --help lists them.
+func commands() []command {
+	return []command{
+		demoCommand,
+		runCommand,
+		brokerCommand,
+		checkCommand,
+		i2cCommand,
+		modbusCommand,
+		passwdCommand,
+		planCommand,
+		pubCommand,
+		queueCommand,
+		serialCommand,
+		serviceCommand,
+		verifyStreamCommand,
+		subCommand,
+		versionCommand,
+	}
+}
+
+// An exitError ends the program with a code of its own. Err is nil where all has been said already.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit %d", e.code)
+	}
+	return e.err.Error()
+}
+func (e *exitError) Unwrap() error { return e.err }
+
+// usagef is a fault in how the command was called.
+func usagef(format string, args ...any) error {
+	return &exitError{exitUsage, fmt.Errorf(format, args...)}
+}
+
+func main() {
+	// The first signal asks for an orderly stop, the second ends the program at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-ctx.Done()
+		stop()
+	}()
+	os.Exit(Main(ctx, streams{os.Stdin, os.Stdout, os.Stderr}, os.Args[1:]))
+}
+
+// Main carries out one command line and returns the exit code.
+func Main(ctx context.Context, std streams, args []string) int {
+	name := "help"
+	if len(args) > 0 {
+		name, args = args[0], args[1:]
+	}
+	if name == "help" || name == "-h" || name == "--help" || name == "-help" {
+		printCommands(std.out)
+		return exitOK
+	}
+	var names []string
+	for _, c := range commands() {
+		if c.name == name {
+			return exitCode(std, c, c.run(ctx, call{c, std, args}))
+		}
+		names = append(names, c.name)
+	}
+	fmt.Fprintf(std.err, "gateway: there is no command %q", name)
+	if near := config.Nearest(name, names); near != "" {
+		fmt.Fprintf(std.err, "; did you mean %q?", near)
+	}
+	fmt.Fprintln(std.err, "\nRun 'gateway help' for the list.")
+	return exitUsage
+}
+
+func printCommands(w io.Writer) {
+	fmt.Fprint(w, "gateway reads sensors over Modbus, serial lines and I2C into a disk-backed queue\nand publishes them over MQTT, to a broker of its own and to others upstream.\n\nUsage: gateway COMMAND [flags]\n\n")
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  %-15s %s\n", c.name, c.summary)
+	}
+	fmt.Fprint(w, "\nEach command explains itself: gateway COMMAND --help\n")
+}
+
+func exitCode(std streams, c command, err error) int {
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return exitOK
+	}
+	code := exitFailure
+	var exit *exitError
+	if errors.As(err, &exit) {
+		code, err = exit.code, exit.err
+	}
+	if err != nil {
+		fmt.Fprintf(std.err, "gateway %s: %v\n", c.name, err)
+		if code == exitUsage {
+			fmt.Fprintf(std.err, "Run 'gateway %s --help' for how to use it.\n", c.name)
+		}
+	}
+	return code
+}
+
+// flags returns the flag set of a command. Its --help prints the summary, the usage line, the flags
+// and notes, and ends the command with success.
+func (c call) flags(notes string) *flag.FlagSet {
+	f := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	f.Usage = func() {
+		fmt.Fprintf(c.out, "%s\n\nUsage: gateway %s\n", c.summary, strings.TrimSpace(c.name+" "+c.usage))
+		any := false
+		f.VisitAll(func(*flag.Flag) { any = true })
+		if any {
+			fmt.Fprintln(c.out, "\nFlags:")
+			f.SetOutput(c.out)
+			f.PrintDefaults()
+			f.SetOutput(io.Discard)
+		}
+		if notes != "" {
+			fmt.Fprintf(c.out, "\n%s\n", strings.TrimSpace(notes))
+		}
+	}
+	return f
+}
+
+// parse parses the call's flags; what is left over must be at least least and at most most arguments.
+func (c call) parse(f *flag.FlagSet, least, most int) error {
+	if err := parseFlags(f, c.args); err != nil {
+		return err
+	}
+	switch n := f.NArg(); {
+	case n < least:
+		return usagef("an argument is missing")
+	case n > most:
+		return usagef("unexpected argument %q", f.Arg(most))
+	}
+	return nil
+}
+
+// parseFlags parses flags as far as they go. The flag package would print all of the help at each
+// mistake; here it is printed where it is asked for.
+func parseFlags(f *flag.FlagSet, args []string) error {
+	help := f.Usage
+	f.Usage = func() {}
+	err := f.Parse(args)
+	f.Usage = help
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		help()
+		return err
+	case err != nil:
+		return &exitError{exitUsage, err}
+	}
+	return nil
+}
+
+// dispatch carries out the subcommand that the call names, or lists them; their names begin with the
+// command's.
+func (c call) dispatch(ctx context.Context, subcommands []command) error {
+	if len(c.args) > 0 {
+		var names []string
+		for _, sub := range subcommands {
+			short := strings.TrimPrefix(sub.name, c.name+" ")
+			if short == c.args[0] {
+				return sub.run(ctx, call{sub, c.streams, c.args[1:]})
+			}
+			names = append(names, short)
+		}
+		if !strings.HasPrefix(c.args[0], "-") {
+			if near := config.Nearest(c.args[0], names); near != "" {
+				return usagef("there is no %q; did you mean %q?", c.args[0], near)
+			}
+			return usagef("there is no %q", c.args[0])
+		}
+	}
+	fmt.Fprintf(c.out, "%s\n\n", c.summary)
+	for _, sub := range subcommands {
+		fmt.Fprintf(c.out, "  gateway %s\n      %s\n", strings.TrimSpace(sub.name+" "+sub.usage), sub.summary)
+	}
+	if len(c.args) == 0 {
+		return &exitError{exitUsage, nil}
+	}
+	return nil
+}

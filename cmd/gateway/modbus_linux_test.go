@@ -1,0 +1,66 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"gateway/adapters/port"
+	"gateway/adapters/sim"
+)
+
+// modbusLine puts simulated devices on a serial line and returns its port.
+func modbusLine(t *testing.T, m *sim.Modbus) string {
+	t.Helper()
+	pty, err := sim.OpenPTY(filepath.Join(t.TempDir(), "line"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- m.ServeRTU(pty) }()
+	t.Cleanup(func() {
+		pty.Close()
+		<-done
+	})
+	return pty.Path()
+}
+
+func TestModbusToolsWorkOnASerialLine(t *testing.T) {
+	m := sim.NewModbus()
+	m.Unit(7).Set(sim.InputRegisters, 1, 305, 546).Set(sim.HoldingRegisters, 0, 1)
+	line := modbusLine(t, m)
+	code, out, stderr := run(t, "modbus", "scan", "--port", line, "--units", "6-8", "--baud", "9600", "--parity", "none", "--timeout", "40ms")
+	if code != 0 || !strings.Contains(out, "9600 baud, parity none, unit 7 answers") || !strings.Contains(out, `profile = "xy-md02"`) || strings.Contains(out, "unit 6 ") {
+		t.Errorf("exit %d: %s%s", code, out, stderr)
+	}
+	code, out, stderr = run(t, "modbus", "read", "--port", line, "--unit", "7", "input", "1", "2")
+	if code != 0 || !strings.Contains(out, "305") {
+		t.Errorf("exit %d: %s%s", code, out, stderr)
+	}
+	code, out, stderr = run(t, "modbus", "write", "--port", line, "--unit", "7", "holding", "0", "9")
+	if code != 0 || out != "holding 0 (40001) of unit 7: 9\n" {
+		t.Errorf("exit %d: %s%s", code, out, stderr)
+	}
+}
+
+func TestModbusToolsSayThatThePortIsInUse(t *testing.T) {
+	line := modbusLine(t, sim.NewModbus())
+	p, err := port.Open(port.Config{Name: line})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for _, args := range [][]string{{"read", "--port", line, "holding", "0"}, {"scan", "--port", line}} {
+		code, _, stderr := run(t, append([]string{"modbus"}, args...)...)
+		if code != exitFailure || !strings.Contains(stderr, "in use") || !strings.Contains(stderr, "systemctl stop gateway") {
+			t.Errorf("exit %d: %s", code, stderr)
+		}
+	}
+}
+
+func TestModbusToolsSayThatThePortIsNotThere(t *testing.T) {
+	code, _, stderr := run(t, "modbus", "read", "--port", "/dev/ttyNothing", "holding", "0")
+	if code != exitFailure || !strings.Contains(stderr, "not there") {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+}

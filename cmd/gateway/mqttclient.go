@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"gateway/internal/logging"
+	"gateway/internal/secret"
+	"gateway/mqtt"
+	"gateway/mqtt/client"
+)
+
+// clientFlags are what pub and sub have in common; the short names are those of mosquitto_pub and
+// mosquitto_sub.
+type clientFlags struct {
+	url, id, user, passwordFile string
+	caFile, certFile, keyFile   string
+	version                     string
+	keepAlive, wait             time.Duration
+	will                        mqtt.Message
+	willPayload                 string
+	willDelay                   time.Duration
+	session                     time.Duration
+	debug                       bool
+}
+
+func qosVar(f *flag.FlagSet, q *mqtt.QoS, name, usage string) {
+	f.Func(name, usage, func(s string) error {
+		if len(s) != 1 || s[0] < '0' || s[0] > '2' {
+			return errors.New("is none of 0, 1, 2")
+		}
+		*q = mqtt.QoS(s[0] - '0')
+		return nil
+	})
+}
+
+func (c *clientFlags) register(f *flag.FlagSet) {
+	f.StringVar(&c.url, "url", "mqtt://127.0.0.1:1883", "the broker's `URL`: mqtt://, mqtts://, ws://, wss://, unix:///path")
+	f.StringVar(&c.id, "id", "", "the client `identifier` (default: a random one)")
+	f.StringVar(&c.user, "user", "", "the user `name`")
+	f.StringVar(&c.passwordFile, "password-file", "", "the `file` that holds the password")
+	f.StringVar(&c.caFile, "cafile", "", "a PEM `file` of the authorities to trust instead of the system's")
+	f.StringVar(&c.certFile, "cert", "", "a PEM `file` of our certificate")
+	f.StringVar(&c.keyFile, "key", "", "a PEM `file` of the certificate's key")
+	f.StringVar(&c.version, "V", "", "the protocol `version`: 3.1, 3.1.1 or 5 (default: 5, or 3.1.1 where the broker does not know it)")
+	f.DurationVar(&c.keepAlive, "k", 30*time.Second, "the keep alive")
+	f.StringVar(&c.will.Topic, "will-topic", "", "the `topic` of a will")
+	f.StringVar(&c.willPayload, "will-payload", "", "the `text` of the will")
+	qosVar(f, &c.will.QoS, "will-qos", "the `QoS` of the will")
+	f.BoolVar(&c.will.Retain, "will-retain", false, "the will is retained")
+	f.DurationVar(&c.willDelay, "will-delay", 0, "how long the broker waits before it publishes the will")
+	f.BoolVar(&c.debug, "d", false, "say on the standard error what happens")
+}
+
+func (c *clientFlags) options(call call) (client.Options, error) {
+	o := client.Options{URLs: []string{c.url}, ClientID: c.id, Username: c.user, KeepAlive: c.keepAlive, SessionExpiry: c.session}
+	switch c.version {
+	case "":
+	case "3.1", "31":
+		o.Version = mqtt.V31
+	case "3.1.1", "311":
+		o.Version = mqtt.V311
+	case "5", "5.0":
+		o.Version = mqtt.V5
+	default:
+		return o, usagef("-V %s: is none of 3.1, 3.1.1, 5", c.version)
+	}
+	if c.passwordFile != "" {
+		b, err := secret.Read(c.passwordFile, "", os.Getenv)
+		if err != nil {
+			return o, err
+		}
+		o.Password = b
+	}
+	if c.will.Topic != "" {
+		c.will.Payload = []byte(c.willPayload)
+		o.Will = &client.Will{Message: c.will, Delay: c.willDelay}
+	}
+	cfg, err := c.tls()
+	if err != nil {
+		return o, err
+	}
+	o.TLS = cfg
+	level := slog.LevelError
+	if c.debug {
+		level = slog.LevelDebug
+	}
+	o.Logger = slog.New(logging.NewHandler(call.err, logging.Plain, level))
+	return o, nil
+}
+
+func (c *clientFlags) tls() (*tls.Config, error) {
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.caFile != "" {
+		pem, err := os.ReadFile(c.caFile)
+		if err != nil {
+			return nil, err
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s: holds no certificate in PEM form", c.caFile)
+		}
+	}
+	switch {
+	case c.certFile != "" && c.keyFile != "":
+		cert, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Certificates = []tls.Certificate{cert}
+	case c.certFile != "" || c.keyFile != "":
+		return nil, usagef("--cert and --key belong together")
+	}
+	return cfg, nil
+}
+
+// A session is a running client. A broker that refuses us ends it: asking again would not help; one that is
+// not there is waited for.
+type session struct {
+	*client.Client
+	fatal chan error
+	last  chan error // why it is not connected, the newest only
+	end   func()
+}
+
+func startSession(ctx context.Context, o client.Options) (*session, error) {
+	s := &session{fatal: make(chan error, 1), last: make(chan error, 1)}
+	o.OnState = func(st client.State) {
+		select {
+		case <-s.last:
+		default:
+		}
+		switch {
+		case st.Connected: // whatever was wrong is over
+		case permanent(st.Reason):
+			select {
+			case s.fatal <- st.Err:
+			default:
+			}
+		default:
+			s.last <- st.Err
+		}
+	}
+	c, err := client.New(o)
+	if err != nil {
+		return nil, usagef("%s", strings.TrimPrefix(err.Error(), "mqtt client: "))
+	}
+	s.Client = c
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		c.Run(ctx)
+	}()
+	s.end = func() {
+		cancel()
+		<-ended
+	}
+	return s, nil
+}
+
+// why explains a wait that was too long.
+func (s *session) why(what string) error {
+	select {
+	case err := <-s.last:
+		return fmt.Errorf("%s: %w", what, err)
+	default:
+		return errors.New(what)
+	}
+}
+
+func permanent(c mqtt.ReasonCode) bool {
+	switch c {
+	case mqtt.Success, mqtt.ServerUnavailable, mqtt.ServerBusy, mqtt.ServerShuttingDown, mqtt.KeepAliveTimeout, mqtt.ConnectionRateExceeded,
+		mqtt.MessageRateTooHigh, mqtt.QuotaExceeded, mqtt.MaximumConnectTime, mqtt.UnspecifiedError, mqtt.AdministrativeAction:
+		return false
+	}
+	return c.IsError()
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"gateway/internal/verify"
+	"gateway/mqtt"
+	"gateway/mqtt/client"
+)
+
+var verifyStreamCommand = command{
+	name:    "verify-stream",
+	usage:   "[--url URL] [--for 1m] [TOPIC...]",
+	summary: "Subscribe to a broker and prove that nothing of the stream is missing.",
+	run:     runVerifyStream,
+}
+
+func runVerifyStream(ctx context.Context, c call) error {
+	f := c.flags(`
+Every sample names the one before it of the same device. This command follows that chain for each
+topic, in the JSON format or, over MQTT 5.0, by the user properties of the other formats, and reports
+gaps, duplicates, and samples that are out of order. A gap that a loss record of the gateway explains,
+on the topic of its device "gateway", is said to be so; subscribe to that topic, too. What was sent
+before the first sample that it sees is not asked for. With the format "value" it is right where every
+sample has every point.
+
+It ends after --for, or at Ctrl-C, and prints its report.
+
+Exit status: 0 when there is no gap without an explanation, 1 when there is, or nothing came.`)
+	url := f.String("url", "mqtt://127.0.0.1:1883", "the broker's `url`: mqtt, mqtts, ws or wss")
+	username := f.String("username", "", "user `name`")
+	passwordFile := f.String("password-file", "", "`file` with the password")
+	caFile := f.String("ca-file", "", "`file` with the certificates that the broker's is signed by, PEM")
+	length := f.Duration("for", 0, "how `long`; 0: until Ctrl-C")
+	quiet := f.Duration("quiet", 0, "end when no sample came for so `long`; 0: never")
+	asJSON := f.Bool("json", false, "print the report as JSON")
+	if err := c.parse(f, 0, 1000); err != nil {
+		return err
+	}
+	o := client.Options{URLs: []string{*url}, Username: *username}
+	if *passwordFile != "" {
+		secret, err := os.ReadFile(*passwordFile)
+		if err != nil {
+			return err
+		}
+		o.Password = []byte(strings.TrimRight(string(secret), "\r\n"))
+	}
+	if *caFile != "" {
+		pem, err := os.ReadFile(*caFile)
+		if err != nil {
+			return err
+		}
+		o.TLS = &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
+		if !o.TLS.RootCAs.AppendCertsFromPEM(pem) {
+			return fmt.Errorf("%s holds no certificate in PEM form", *caFile)
+		}
+	}
+	filters := f.Args()
+	if len(filters) == 0 {
+		filters = []string{"#"}
+	}
+	if *length > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, *length)
+		defer cancel()
+	}
+	report, err := verifyStream(ctx, c, o, filters, *quiet)
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		if err := json.NewEncoder(c.out).Encode(report); err != nil {
+			return err
+		}
+	} else {
+		printReport(c, &report)
+	}
+	switch {
+	case report.Samples == 0:
+		return fmt.Errorf("no sample came; is %s the broker, and do the topics fit?", *url)
+	case report.Unexplained() > 0:
+		return &exitError{exitFailure, nil}
+	}
+	return nil
+}
+
+// verifyStream follows the stream until ctx ends.
+func verifyStream(ctx context.Context, c call, o client.Options, filters []string, quiet time.Duration) (verify.Report, error) {
+	var mu sync.Mutex
+	checker := verify.NewChecker()
+	last := time.Now()
+	o.Handler = func(m mqtt.Message) {
+		mu.Lock()
+		defer mu.Unlock()
+		if checker.Add(&m) == nil {
+			last = time.Now()
+		}
+	}
+	o.OnState = func(s client.State) {
+		if s.Err != nil && ctx.Err() == nil {
+			fmt.Fprintf(c.err, "gateway verify-stream: %v; trying again in %v\n", s.Err, s.RetryIn.Round(time.Millisecond))
+		}
+	}
+	cl, err := client.New(o)
+	if err != nil {
+		return verify.Report{}, err
+	}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() { ended <- cl.Run(running) }()
+	var subs []mqtt.Subscription
+	for _, filter := range filters {
+		subs = append(subs, mqtt.Subscription{Filter: filter, QoS: mqtt.AtLeastOnce})
+	}
+	codes, err := cl.Subscribe(ctx, subs...)
+	for i, code := range codes {
+		if code.IsError() {
+			err = fmt.Errorf("the broker refuses the subscription to %q: %v", filters[i], code)
+		}
+	}
+	if err == nil || ctx.Err() != nil {
+		err = nil
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+	wait:
+		for {
+			select {
+			case <-ctx.Done():
+				break wait
+			case <-tick.C:
+				mu.Lock()
+				idle := time.Since(last)
+				mu.Unlock()
+				if quiet > 0 && idle > quiet {
+					break wait
+				}
+			}
+		}
+	}
+	stop()
+	if e := <-ended; err == nil {
+		err = e
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	return checker.Report(), err
+}
+
+// maxGapsShown keeps the report on a screen.
+const maxGapsShown = 20
+
+func printReport(c call, r *verify.Report) {
+	fmt.Fprintln(c.out, r)
+	for i, g := range r.Gaps {
+		if i == maxGapsShown {
+			fmt.Fprintf(c.out, "… and %d more\n", len(r.Gaps)-i)
+			break
+		}
+		why := "not explained by any loss record"
+		if g.Explained {
+			why = "explained by a loss record"
+		}
+		fmt.Fprintf(c.out, "%s: sample %d is missing, which %d names as the one before it: %s\n", g.Topic, g.Missing, g.Before, why)
+	}
+	if r.Epochs > 1 {
+		fmt.Fprintf(c.out, "the queue was opened %d times\n", r.Epochs)
+	}
+	if r.Unexplained() == 0 && r.Samples > 0 {
+		fmt.Fprintln(c.out, "nothing is missing without an explanation")
+	}
+}
