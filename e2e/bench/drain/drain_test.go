@@ -1,0 +1,155 @@
+// Package drain measures how fast a backlog leaves the queue, against the same client publishing
+// messages of the same size that cost nothing to make:
+//
+//	go test ./bench/drain -bench . -benchtime 1000000x
+package drain
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"gateway/adapters"
+	"gateway/buffer"
+	"gateway/e2e/rig"
+	"gateway/internal/clock"
+	"gateway/internal/delivery"
+	"gateway/internal/format"
+	"gateway/internal/sample"
+	"gateway/mqtt"
+	"gateway/mqtt/client"
+)
+
+// connect runs a client to url until the benchmark ends.
+func connect(b *testing.B, url string, onState func(client.State)) *client.Client {
+	b.Helper()
+	up := make(chan struct{}, 1)
+	cl, err := client.New(client.Options{URLs: []string{url}, ClientID: "bench", OnState: func(s client.State) {
+		onState(s)
+		if s.Connected {
+			up <- struct{}{}
+		}
+	}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- cl.Run(ctx) }()
+	b.Cleanup(func() {
+		cancel()
+		<-ended
+	})
+	select {
+	case <-up:
+	case <-time.After(10 * time.Second):
+		b.Fatal("no connection")
+	}
+	return cl
+}
+
+// meter is a sample of twenty readings.
+func meter() (*sample.Record, buffer.Dict) {
+	s := &adapters.Schema{Device: "meter"}
+	r := &sample.Record{Boot: 1, HasPrev: true, Prev: 1_000_000}
+	for i := range 20 {
+		s.Points = append(s.Points, adapters.Point{Name: fmt.Sprintf("r%d", i)})
+		r.Sample.Readings = append(r.Sample.Readings, adapters.Reading{Point: i, Value: adapters.FloatValue(float64(2301+i*317) / 10)})
+	}
+	r.Sample.Schema, r.Sample.Time = s, 1
+	blob := sample.EncodeSchema(s)
+	return r, buffer.Dict{Hash: blob.Hash, Data: blob.Data}
+}
+
+func formatter(b *testing.B) *format.Formatter {
+	f, err := format.New(format.Options{Gateway: "plant", QoS: 1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return f
+}
+
+const window = 64
+
+// BenchmarkGenerated is the limit: one message, published again and again.
+func BenchmarkGenerated(b *testing.B) {
+	mosquitto := rig.NewMosquitto(b, "log_type none")
+	cl := connect(b, mosquitto.URL(), func(client.State) {})
+	r, _ := meter()
+	var out format.Out
+	if err := formatter(b).Append(&out, format.Item{Sample: &r.Sample, Epoch: 1 << 63, Seq: 1_000_001, Prev: r.Prev, HasPrev: true, Wall: time.Now().UnixNano()}); err != nil {
+		b.Fatal(err)
+	}
+	slots := make(chan struct{}, window)
+	var all sync.WaitGroup
+	b.SetBytes(int64(len(out.Messages[0].Payload)))
+	b.ResetTimer()
+	for range b.N {
+		slots <- struct{}{}
+		all.Add(1)
+		m := mqtt.Message(out.Messages[0])
+		if err := cl.Publish(context.Background(), &m, func(err error) {
+			if err != nil {
+				b.Error(err)
+			}
+			<-slots
+			all.Done()
+		}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	all.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "samples/s")
+}
+
+// BenchmarkDrain is the way from a queue on disk with b.N samples to the broker.
+func BenchmarkDrain(b *testing.B) {
+	mosquitto := rig.NewMosquitto(b, "log_type none")
+	dir := b.TempDir()
+	q, err := buffer.Open(buffer.Options{Dir: filepath.Join(dir, "queue"), MaxBytes: 1 << 30, SyncWindow: time.Second})
+	if err != nil {
+		b.Fatal(err)
+	}
+	consumer, err := q.Consumer("cloud", buffer.Oldest())
+	if err != nil {
+		b.Fatal(err)
+	}
+	r, dict := meter()
+	data := sample.Append(nil, r)
+	for range b.N {
+		if _, err := q.Append(data, &dict); err != nil {
+			b.Fatal(err)
+		}
+	}
+	clk, err := clock.Open(clock.Options{Dir: dir, Trust: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	cl := connect(b, mosquitto.URL(), func(client.State) {})
+	d, err := delivery.New(delivery.Options{Name: "cloud", Source: consumer, Publisher: cl, Formatter: formatter(b), Clock: clk, Window: window, Order: delivery.OldestFirst})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	all.Go(func() { _ = q.Run(ctx) })
+	b.SetBytes(int64(len(data)))
+	b.ResetTimer()
+	all.Go(func() { _ = d.Run(ctx) })
+	if err := d.Drain(ctx); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "samples/s")
+	if s := d.Status(); s.Delivered != uint64(b.N) {
+		b.Errorf("%d of %d delivered", s.Delivered, b.N)
+	}
+	b.StopTimer()
+	cancel()
+	all.Wait()
+	if err := q.Close(); err != nil {
+		b.Error(err)
+	}
+}

@@ -1,0 +1,180 @@
+// Package delivery tests the way from the queue to brokers that we did not write, through links that
+// stall, drop and delay.
+package delivery
+
+import (
+	"flag"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"gateway/e2e/load"
+	"gateway/e2e/rig"
+)
+
+// The full lengths of the issue: go test ./delivery -outage 60s
+var outage = flag.Duration("outage", 8*time.Second, "how long the broker is away")
+
+const devices, readings = 10, 20
+
+// plant is a meter with ten devices and a gateway's configuration that publishes to url.
+func plant(t *testing.T, url, more string) (*load.Meter, string) {
+	t.Helper()
+	meter, err := load.NewMeter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(meter.Close)
+	broker := fmt.Sprintf("\n[broker]\nlisten = [\"127.0.0.1:%d\"]\n", rig.FreePort(t))
+	return meter, load.Config("plant", rig.DataDir(t), meter.Addr(), devices, readings, "1s",
+		broker+fmt.Sprintf("\n[[destination]]\nname = \"cloud\"\nurl = %q\n%s", url, more))
+}
+
+func subscribe(t *testing.T, url string) *load.Subscriber {
+	t.Helper()
+	s, err := load.NewSubscriber(url, "counter", "plant", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// polls is the sum of all devices' polls.
+func polls(m *load.Meter) (n int) {
+	for i := range devices {
+		n += m.Polls(byte(i + 1))
+	}
+	return n
+}
+
+// settle waits until every poll that was answered before it was called has arrived.
+func settle(t *testing.T, m *load.Meter, s *load.Subscriber, missing int) {
+	t.Helper()
+	rig.Eventually(t, 10*time.Second, "three polls of each device", func() bool { return polls(m) >= 3*devices })
+	n := polls(m)
+	rig.Eventually(t, 30*time.Second, fmt.Sprintf("arrival of %d polls", n), func() bool { return s.Came() >= n-missing })
+}
+
+// account fails the test for anything lost: a poll beyond those that a kill may catch between the
+// wire and the queue, or any sample of the chain.
+func account(t *testing.T, m *load.Meter, s *load.Subscriber, perDevice, mostTwice int) {
+	t.Helper()
+	twice := 0
+	for i := range devices {
+		n := m.Polls(byte(i+1)) - 1 // the last may be on its way
+		came, again := s.Tally(fmt.Sprintf("d%d", i+1), n)
+		twice += again
+		if n-came > perDevice {
+			t.Errorf("d%d: %d of %d polls did not arrive", i+1, n-came, n)
+		}
+	}
+	r := s.Report()
+	t.Logf("%v; %d polls twice", &r, twice)
+	if len(r.Gaps) > 0 {
+		t.Errorf("the chain has gaps: %+v", r.Gaps)
+	}
+	if twice > mostTwice {
+		t.Errorf("%d arrived twice, at most %d may", twice, mostTwice)
+	}
+}
+
+func TestAnOutageLosesNothing(t *testing.T) {
+	mosquitto := rig.NewMosquitto(t, "")
+	meter, conf := plant(t, mosquitto.URL(), `order = "oldest-first"`)
+	s := subscribe(t, mosquitto.URL())
+	rig.Gateway(t, conf)
+	settle(t, meter, s, devices)
+	mosquitto.Stop()
+	time.Sleep(*outage)
+	mosquitto.Start()
+	back := time.Now()
+	settle(t, meter, s, devices)
+	t.Logf("all there %v after the broker's return", time.Since(back).Round(10*time.Millisecond))
+	account(t, meter, s, 0, 64)
+	if r := s.Report(); r.Reordered > 0 {
+		t.Errorf("%d out of order", r.Reordered)
+	}
+}
+
+func TestAnOutageWithAKillOfTheGatewayLosesNothingThatWasQueued(t *testing.T) {
+	mosquitto := rig.NewMosquitto(t, "")
+	meter, conf := plant(t, mosquitto.URL(), "")
+	s := subscribe(t, mosquitto.URL())
+	gateway := rig.Gateway(t, conf)
+	settle(t, meter, s, devices)
+	mosquitto.Stop()
+	time.Sleep(*outage / 2)
+	gateway.Kill()
+	rig.Gateway(t, conf)
+	time.Sleep(*outage / 2)
+	mosquitto.Start()
+	settle(t, meter, s, 3*devices)
+	// The window, and what one interval of five seconds between two writings of the cursors acked.
+	account(t, meter, s, 1, 64+5*devices)
+}
+
+func TestABrokerThatIsAwayAtTheStartCostsNothing(t *testing.T) {
+	mosquitto := rig.NewMosquitto(t, "")
+	meter, conf := plant(t, mosquitto.URL(), "")
+	s := subscribe(t, mosquitto.URL())
+	mosquitto.Stop()
+	began := time.Now()
+	rig.Gateway(t, conf)
+	rig.Eventually(t, 5*time.Second, "first polls", func() bool { return polls(meter) >= devices })
+	t.Logf("first polls after %v", time.Since(began).Round(time.Millisecond))
+	time.Sleep(3 * time.Second)
+	mosquitto.Start()
+	settle(t, meter, s, devices)
+	account(t, meter, s, 0, 64)
+}
+
+// A cable that is cut sends no RST: only the keep alive notices.
+func TestACutCableIsNoticedWithinOneAndAHalfKeepAlives(t *testing.T) {
+	mosquitto := rig.NewMosquitto(t, "")
+	proxy, err := load.NewProxy(strings.TrimPrefix(mosquitto.URL(), "mqtt://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Close)
+	meter, conf := plant(t, proxy.URL(), `keep_alive = "4s"`)
+	s := subscribe(t, mosquitto.URL())
+	rig.Gateway(t, conf)
+	settle(t, meter, s, devices)
+	before := proxy.Accepted()
+	proxy.Stall(true)
+	cut := time.Now()
+	rig.Eventually(t, 20*time.Second, "new connection", func() bool { return proxy.Accepted() > before })
+	if took := time.Since(cut); took > 6500*time.Millisecond {
+		t.Errorf("noticed after %v, keep alive 4s", took)
+	} else {
+		t.Logf("noticed after %v", took.Round(time.Millisecond))
+	}
+	proxy.Drop(false)
+	proxy.Stall(false)
+	settle(t, meter, s, devices)
+	account(t, meter, s, 0, 128)
+}
+
+// What a user proves with on his own broker: the command sees a whole stream as whole.
+func TestVerifyStreamFindsNothingMissingThroughAnOutage(t *testing.T) {
+	mosquitto := rig.NewMosquitto(t, "")
+	proxy := proxyTo(t, mosquitto.URL())
+	_, conf := plant(t, proxy.URL(), "")
+	verify := rig.Start(t, rig.Binary(t), "verify-stream", "--url", mosquitto.URL(), "--for", "9s", "plant/#")
+	rig.Gateway(t, conf)
+	time.Sleep(3 * time.Second)
+	proxy.Stall(true)
+	proxy.Drop(false)
+	time.Sleep(2 * time.Second)
+	proxy.Stall(false)
+	if code := verify.Wait(t, 20*time.Second); code != 0 {
+		t.Errorf("exit %d: %s", code, verify.Stderr())
+	}
+	text := strings.Join(verify.Lines(), "\n")
+	t.Log(text)
+	if !strings.Contains(text, "0 gaps") || !strings.Contains(text, "on 10 topics") || !strings.Contains(text, "nothing is missing") {
+		t.Error("the report says otherwise")
+	}
+}

@@ -1,0 +1,255 @@
+package delivery
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"gateway/adapters"
+	"gateway/buffer"
+	"gateway/e2e/load"
+	"gateway/e2e/rig"
+	"gateway/internal/clock"
+	"gateway/internal/delivery"
+	"gateway/internal/format"
+	"gateway/internal/sample"
+	"gateway/mqtt/client"
+)
+
+var drops = flag.Int("drops", 1000, "how often the connection is dropped")
+
+// A pipe is the gateway's way from the queue to a broker, without sensors.
+type pipe struct {
+	t     *testing.T
+	queue *buffer.Queue
+	d     *delivery.Destination
+	last  map[string]uint64
+	dicts map[string]*buffer.Dict
+	boot  uint32
+	clk   *clock.Clock
+	n     map[string]int
+}
+
+// newPipe opens a queue and delivers it to urls with a window.
+func newPipe(t *testing.T, window int, order delivery.Order, urls ...string) *pipe {
+	t.Helper()
+	dir := t.TempDir()
+	q, err := buffer.Open(buffer.Options{Dir: filepath.Join(dir, "queue"), MaxBytes: 1 << 30, SyncWindow: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	clk, err := clock.Open(clock.Options{Dir: dir, Trust: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	consumer, err := q.Consumer("cloud", buffer.Oldest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &pipe{t: t, queue: q, last: map[string]uint64{}, dicts: map[string]*buffer.Dict{}, boot: clk.Boot(), clk: clk, n: map[string]int{}}
+	cl, err := client.New(client.Options{
+		URLs: urls, ClientID: fmt.Sprintf("plant-cloud-%d", rand.Uint32()), Backoff: client.Backoff{Min: time.Millisecond, Max: 20 * time.Millisecond},
+		OnState: func(s client.State) {
+			p.d.Link(delivery.Link{Connected: s.Connected, URL: s.URL, Err: s.Err, RetryIn: s.RetryIn})
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := format.New(format.Options{Gateway: "plant", QoS: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.d, err = delivery.New(delivery.Options{Name: "cloud", Source: consumer, Publisher: cl, Formatter: f, Clock: clk, Window: window, Order: order})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.d.Link(delivery.Link{Connected: false})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 3)
+	for _, run := range []func(context.Context) error{q.Run, cl.Run, p.d.Run} {
+		go func() { ended <- run(ctx) }()
+	}
+	t.Cleanup(func() {
+		cancel()
+		for range 3 {
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+		if err := q.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+// put queues the next sample of a device: twenty readings, of which n counts.
+func (p *pipe) put(device string) {
+	p.t.Helper()
+	r := sample.Record{Boot: p.boot}
+	r.Sample.Time = p.clk.Now()
+	r.Prev, r.HasPrev = p.last[device], p.last[device] > 0
+	p.n[device]++
+	r.Sample.Readings = append(r.Sample.Readings, adapters.Reading{Value: adapters.IntValue(int64(p.n[device]))})
+	for i := 1; i < 20; i++ {
+		r.Sample.Readings = append(r.Sample.Readings, adapters.Reading{Point: i, Value: adapters.FloatValue(float64(p.n[device]%1000+i) / 10)})
+	}
+	if p.dicts[device] == nil {
+		s := &adapters.Schema{Device: device, Points: []adapters.Point{{Name: "n"}}}
+		for i := 1; i < 20; i++ {
+			s.Points = append(s.Points, adapters.Point{Name: fmt.Sprintf("r%d", i)})
+		}
+		blob := sample.EncodeSchema(s)
+		p.dicts[device] = &buffer.Dict{Hash: blob.Hash, Data: blob.Data}
+	}
+	id, err := p.queue.Append(sample.Append(nil, &r), p.dicts[device])
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.last[device] = id.Seq
+}
+
+func (p *pipe) drain(limit time.Duration) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	if err := p.d.Drain(ctx); err != nil {
+		p.t.Fatalf("not delivered within %v: %+v", limit, p.d.Status())
+	}
+}
+
+// whole fails the test where a sample is missing.
+func (p *pipe) whole(s *load.Subscriber) {
+	p.t.Helper()
+	total := 0
+	for _, n := range p.n {
+		total += n
+	}
+	rig.Eventually(p.t, 20*time.Second, fmt.Sprintf("arrival of %d samples", total), func() bool { return s.Came() >= total })
+	r := s.Report()
+	p.t.Log(&r)
+	if len(r.Gaps) > 0 {
+		p.t.Errorf("gaps: %+v", r.Gaps)
+	}
+	for device, n := range p.n {
+		if came, _ := s.Tally(device, n); came != n {
+			p.t.Errorf("%s: %d of %d came", device, came, n)
+		}
+	}
+}
+
+func proxyTo(t *testing.T, url string) *load.Proxy {
+	t.Helper()
+	p, err := load.NewProxy(strings.TrimPrefix(url, "mqtt://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
+
+func TestAThousandDropsOfTheConnectionLoseNothing(t *testing.T) {
+	mosquitto := rig.NewMosquitto(t, "log_type none")
+	s := subscribe(t, mosquitto.URL())
+	proxy := proxyTo(t, mosquitto.URL())
+	p := newPipe(t, 64, delivery.OldestFirst, proxy.URL())
+	began := time.Now()
+	for dropped := 0; dropped < *drops; {
+		for range 20 {
+			p.put("a")
+			p.put("b")
+		}
+		before := proxy.Accepted()
+		time.Sleep(time.Duration(rand.IntN(12)) * time.Millisecond)
+		proxy.Drop(dropped%2 == 0)
+		rig.Eventually(t, 10*time.Second, "new connection", func() bool { return proxy.Accepted() > before })
+		dropped++
+	}
+	p.drain(time.Minute)
+	st := p.d.Status()
+	t.Logf("%d drops in %v, %d connections, %d messages may have come twice, limit %d", *drops, time.Since(began).Round(time.Second), proxy.Accepted(), st.Retransmitted, st.Limit)
+	p.whole(s)
+	if r := s.Report(); r.Duplicates > st.Retransmitted {
+		t.Errorf("%d came twice, only %d are accounted for", r.Duplicates, st.Retransmitted)
+	}
+	if st.Aside > 0 {
+		t.Errorf("%d set aside", st.Aside)
+	}
+}
+
+func TestAWindowFillsALinkOf200Milliseconds(t *testing.T) {
+	mosquitto := rig.NewMosquitto(t, "log_type none\nmax_inflight_messages 1000")
+	rate := func(window, n int) float64 {
+		s := subscribe(t, mosquitto.URL())
+		defer s.Close()
+		proxy := proxyTo(t, mosquitto.URL())
+		proxy.Delay = 100 * time.Millisecond
+		p := newPipe(t, window, delivery.OldestFirst, proxy.URL())
+		rig.Eventually(t, 10*time.Second, "connection", func() bool { return p.d.Status().Connected })
+		began := time.Now()
+		for range n {
+			p.put(fmt.Sprintf("w%d", window))
+		}
+		p.drain(time.Minute)
+		return float64(n) / time.Since(began).Seconds()
+	}
+	one, many := rate(1, 20), rate(64, 1280)
+	t.Logf("%.1f samples a second with a window of 1, %.0f with 64: %.0f times", one, many, many/one)
+	if many < 50*one {
+		t.Errorf("%.0f times, not 50", many/one)
+	}
+}
+
+func TestLiveSamplesArriveWhileABacklogDrains(t *testing.T) {
+	mosquitto := rig.NewMosquitto(t, "log_type none")
+	var worst atomic.Int64
+	var p *pipe
+	sent := make([]atomic.Int64, 200)
+	s, err := load.NewSubscriber(mosquitto.URL(), "counter", "plant", func(device string, n int, at time.Time) {
+		if device != "live" {
+			return
+		}
+		if late := at.UnixNano() - sent[n].Load(); late > worst.Load() {
+			worst.Store(late)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	proxy := proxyTo(t, mosquitto.URL())
+	proxy.Stall(true)
+	p = newPipe(t, 64, delivery.LiveFirst, proxy.URL())
+	for range 50_000 {
+		p.put("old")
+	}
+	proxy.Stall(false)
+	rig.Eventually(t, 10*time.Second, "connection", func() bool { return p.d.Status().Connected })
+	n := 0
+	for backfill := int64(1); n < 150 && backfill > 0; {
+		n++
+		sent[n].Store(time.Now().UnixNano())
+		p.put("live")
+		time.Sleep(20 * time.Millisecond)
+		backfill = p.d.Status().Backfill
+		if testing.Verbose() && n%10 == 1 {
+			t.Logf("%d live, %d of the backlog left, %d came", n, backfill, s.Came())
+		}
+	}
+	p.drain(2 * time.Minute)
+	p.whole(s)
+	t.Logf("%d live samples during the drain, the latest %v behind", n, time.Duration(worst.Load()).Round(time.Millisecond))
+	if worst.Load() > int64(time.Second) {
+		t.Errorf("a live sample came %v late", time.Duration(worst.Load()))
+	}
+	if n < 20 {
+		t.Errorf("only %d live samples: the backlog was too short to tell", n)
+	}
+}

@@ -1,0 +1,211 @@
+// Package mqttclient runs our client against brokers that we did not write: Debian's Mosquitto,
+// mochi-mqtt and the MQTT side of NATS.
+package mqttclient
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"gateway/e2e/rig"
+	"gateway/mqtt"
+
+	mochi "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/hooks/auth"
+	"github.com/mochi-mqtt/server/v2/listeners"
+	nats "github.com/nats-io/nats-server/v2/server"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	// The embedded brokers leave goroutines of their own behind; ours must not.
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*Server).startGoRoutine.func1"),
+		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.init.0.func1"),
+		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*ipQueue[...]).push"),
+	)
+}
+
+// A peer is a broker in a version of the protocol.
+type peer struct {
+	name    string
+	version mqtt.Version
+	ordered bool                      // mochi hands on out of order what exceeds the receive maximum or waited in a session
+	start   func(t *testing.T) string // returns its URL; the test's end ends it
+}
+
+var peers = []peer{
+	{"mosquitto-3.1.1", mqtt.V311, true, startMosquitto},
+	{"mosquitto-5.0", mqtt.V5, true, startMosquitto},
+	{"mochi-3.1.1", mqtt.V311, false, startMochi},
+	{"mochi-5.0", mqtt.V5, false, startMochi},
+	{"nats-3.1.1", mqtt.V311, true, startNATS},
+	{"gateway-3.1.1", mqtt.V311, true, startGateway},
+	{"gateway-5.0", mqtt.V5, true, startGateway},
+}
+
+func eachPeer(t *testing.T, test func(t *testing.T, p peer, url string)) {
+	for _, p := range peers {
+		t.Run(p.name, func(t *testing.T) { test(t, p, p.start(t)) })
+	}
+}
+
+func startMosquitto(t *testing.T) string { return rig.NewMosquitto(t, "").URL() }
+
+// startGateway starts our own broker alone, with its sessions on the disk.
+func startGateway(t *testing.T) string {
+	addr := fmt.Sprintf("127.0.0.1:%d", rig.FreePort(t))
+	rig.Start(t, rig.Binary(t), "broker", "--listen", addr, "--data", t.TempDir())
+	rig.AwaitTCP(t, addr, 10*time.Second)
+	return "mqtt://" + addr
+}
+
+// exact tells whether a broker neither loses nor repeats anything when connections are cut.
+func (p peer) exact() bool {
+	return strings.HasPrefix(p.name, "mosquitto") || strings.HasPrefix(p.name, "gateway")
+}
+
+func startMochi(t *testing.T) string {
+	// mochi's client queue drops what does not fit; that is not what these tests are about.
+	caps := mochi.NewDefaultServerCapabilities()
+	caps.MaximumClientWritesPending = 1 << 16
+	caps.MaximumInflight = 1 << 15
+	s := mochi.New(&mochi.Options{Capabilities: caps, Logger: slog.New(slog.DiscardHandler)})
+	if err := s.AddHook(new(auth.AllowHook), nil); err != nil {
+		t.Fatal(err)
+	}
+	port := rig.FreePort(t)
+	if err := s.AddListener(listeners.NewTCP(listeners.Config{ID: "t", Address: fmt.Sprintf("127.0.0.1:%d", port)})); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Serve(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return fmt.Sprintf("mqtt://127.0.0.1:%d", port)
+}
+
+func startNATS(t *testing.T) string {
+	port := rig.FreePort(t)
+	s, err := nats.NewServer(&nats.Options{
+		ServerName: "e2e", Host: "127.0.0.1", Port: nats.RANDOM_PORT, DontListen: true, NoSigs: true, NoLog: true,
+		JetStream: true, StoreDir: filepath.Join(t.TempDir(), "js"),
+		MQTT: nats.MQTTOpts{Host: "127.0.0.1", Port: port, AckWait: 30 * time.Second, MaxAckPending: 1000},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	rig.AwaitTCP(t, fmt.Sprintf("127.0.0.1:%d", port), 10*time.Second)
+	return fmt.Sprintf("mqtt://127.0.0.1:%d", port)
+}
+
+// A cutter is a proxy on the way to a broker that can cut all connections at once, in the middle of whatever
+// passes.
+type cutter struct {
+	t     *testing.T
+	l     net.Listener
+	to    string
+	conns chan net.Conn
+	cut   chan chan int
+	quit  chan struct{}
+}
+
+func newCutter(t *testing.T, to string) *cutter {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cutter{t: t, l: l, to: to, conns: make(chan net.Conn), cut: make(chan chan int), quit: make(chan struct{})}
+	owned, accepting := make(chan struct{}), make(chan struct{})
+	go c.own(owned)
+	go c.accept(accepting)
+	t.Cleanup(func() {
+		l.Close()
+		<-accepting
+		close(c.quit)
+		<-owned
+	})
+	return c
+}
+
+func (c *cutter) url() string { return "mqtt://" + c.l.Addr().String() }
+
+func (c *cutter) own(done chan struct{}) {
+	defer close(done)
+	var open []net.Conn
+	end := func() int {
+		for _, nc := range open {
+			nc.Close()
+		}
+		n := len(open) / 2
+		open = nil
+		return n
+	}
+	for {
+		select {
+		case nc := <-c.conns:
+			open = append(open, nc)
+		case answer := <-c.cut:
+			answer <- end()
+		case <-c.quit:
+			end()
+			return
+		}
+	}
+}
+
+func (c *cutter) accept(done chan struct{}) {
+	defer close(done)
+	for {
+		in, err := c.l.Accept()
+		if err != nil {
+			return
+		}
+		out, err := net.Dial("tcp", c.to)
+		if err != nil {
+			in.Close()
+			continue
+		}
+		c.conns <- in
+		c.conns <- out
+		pipe := func(dst, src net.Conn) {
+			buf := make([]byte, 700) // small and odd, so that cuts fall within packets
+			for {
+				n, err := src.Read(buf)
+				if n > 0 {
+					if _, err := dst.Write(buf[:n]); err != nil {
+						break
+					}
+				}
+				if err != nil {
+					break
+				}
+			}
+			src.Close()
+			dst.Close()
+		}
+		go pipe(in, out)
+		go pipe(out, in)
+	}
+}
+
+// Cut cuts all connections and returns how many there were.
+func (c *cutter) Cut() int {
+	answer := make(chan int)
+	c.cut <- answer
+	return <-answer
+}
+
+func testLogger(t *testing.T) *slog.Logger {
+	if os.Getenv("MQTTCLIENT_LOG") == "" {
+		return nil
+	}
+	return slog.New(slog.NewTextHandler(t.Output(), nil))
+}
