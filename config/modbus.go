@@ -177,7 +177,11 @@ func (m *Modbus) check(buses, devices *unique, profiles *profileStore) {
 		d := &m.Devices[i]
 		devices.add(d.At, d.Name)
 		if d.Profile != "" && !profiles.apply(d) {
-			continue
+			// What the profile would have said of the unit and the points is not known; the rest is checked.
+			if !d.At.Has("unit") {
+				d.Unit = 1
+			}
+			d.Points = nil
 		}
 		d.check(m)
 	}
@@ -266,7 +270,7 @@ func (m *Modbus) checkAddress() {
 }
 
 func (d *ModbusDevice) check(m *Modbus) {
-	if !d.At.Has("unit") {
+	if d.Unit == -1 && !d.At.Has("unit") {
 		if m.Framing == "tcp" || m.Framing == "udp" {
 			d.Unit = 255 // "not used" of the specification for devices that are on the network themselves
 		} else {

@@ -4,6 +4,7 @@
 package format
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -114,37 +115,40 @@ type Formatter struct {
 	epochText string
 }
 
-// New checks o and returns its Formatter.
+// New checks o and returns its Formatter. The error joins all that is wrong.
 func New(o Options) (*Formatter, error) {
 	if o.Kind == "" {
 		o.Kind = JSON
 	}
-	if !slices.Contains(Kinds(), o.Kind) {
-		return nil, fmt.Errorf("format: no such format %q; there are %q", o.Kind, Kinds())
-	}
-	if o.Batch && (o.Kind == Value || o.Kind == Template) {
-		return nil, fmt.Errorf("format: %q cannot put several samples into one message", o.Kind)
-	}
 	if o.Topic == "" {
 		o.Topic = DefaultTopic(o.Kind)
 	}
-	f := &Formatter{o: o, schemas: make(map[*adapters.Schema]*schema)}
-	var err error
-	if f.topic, err = ParseTopic(o.Topic, o.Kind == Value); err != nil {
-		return nil, err
+	f := &Formatter{o: o, schemas: make(map[*adapters.Schema]*schema), ruleTopic: make([]*TopicTemplate, len(o.Rules))}
+	var errs []error
+	failed := func(err error) {
+		if err != nil {
+			errs = append(errs, err)
+		}
 	}
-	f.ruleTopic = make([]*TopicTemplate, len(o.Rules))
+	topic := func(template string) *TopicTemplate {
+		t, err := ParseTopic(template, o.Kind == Value)
+		failed(err)
+		return t
+	}
+	f.topic = topic(o.Topic)
 	for i, r := range o.Rules {
-		if r.Topic == "" {
-			continue
-		}
-		if f.ruleTopic[i], err = ParseTopic(r.Topic, o.Kind == Value); err != nil {
-			return nil, err
+		if r.Topic != "" {
+			f.ruleTopic[i] = topic(r.Topic)
 		}
 	}
+	if o.Batch && (o.Kind == Value || o.Kind == Template) {
+		failed(fmt.Errorf("format: %q cannot put several samples into one message", o.Kind))
+	}
+	var err error
 	switch o.Kind {
 	case JSON:
 		f.enc = jsonEncoder{array: o.Batch}
+	case Value:
 	case Line:
 		f.enc = lineEncoder{}
 	case SenML:
@@ -152,12 +156,17 @@ func New(o Options) (*Formatter, error) {
 	case SenMLCBOR:
 		f.enc = senmlCBOR{}
 	case Template:
-		if f.enc, err = newTemplate(o); err != nil {
-			return nil, err
-		}
+		f.enc, err = newTemplate(o)
+		failed(err)
+	default:
+		failed(fmt.Errorf("format: no such format %q; there are %q", o.Kind, Kinds()))
 	}
 	f.pack, err = newCompressor(o.Compression)
-	return f, err
+	failed(err)
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return f, nil
 }
 
 // DefaultTopic returns the topic template of a kind.

@@ -2,9 +2,11 @@ package gateway
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"gateway/config"
+	"gateway/internal/format"
 )
 
 // Check asks the parts about the configuration what config itself cannot know: whether there is such
@@ -23,34 +25,75 @@ func Check(cfg *config.Config, configFile string) {
 		checkSerial(&cfg.Serial[i])
 	}
 	checkOwners(cfg)
+	checkPatterns(cfg)
 	for i := range cfg.I2C {
 		checkI2C(&cfg.I2C[i])
 	}
 }
 
-// Describe says in a line what a configuration sets up.
-func Describe(cfg *config.Config) string {
-	var devices, destinations int
-	var names []string
+// checkPatterns warns of patterns for devices that no device of the file fits: nothing would ever go
+// that way, and nobody would notice.
+func checkPatterns(cfg *config.Config) {
+	names := append(deviceNames(cfg), config.ReservedDevice)
+	check := func(at config.Place, patterns []string) {
+		for _, p := range patterns {
+			if slices.ContainsFunc(names, func(name string) bool { return format.Match(p, name) }) {
+				continue
+			}
+			hint := ""
+			if near := config.Nearest(p, names); near != "" {
+				hint = fmt.Sprintf("; did you mean %q?", near)
+			}
+			at.Warnf("devices", "devices: no device is called %q%s", p, hint)
+		}
+	}
+	publishing := func(at config.Place, p *config.Publishing) {
+		check(at, p.Devices)
+		for i := range p.Rules {
+			check(p.Rules[i].At, p.Rules[i].Devices)
+		}
+	}
+	publishing(cfg.Local.At, &cfg.Local.Publishing)
+	for i := range cfg.Destinations {
+		publishing(cfg.Destinations[i].At, &cfg.Destinations[i].Publishing)
+	}
+	for i := range cfg.Reports {
+		check(cfg.Reports[i].At, cfg.Reports[i].Devices)
+	}
+}
+
+// deviceNames are the names of all devices.
+func deviceNames(cfg *config.Config) (names []string) {
 	for _, b := range cfg.Modbus {
-		devices += len(b.Devices)
+		for _, d := range b.Devices {
+			names = append(names, d.Name)
+		}
 	}
 	for _, b := range cfg.Serial {
-		devices += len(b.Devices)
+		for _, d := range b.Devices {
+			names = append(names, d.Name)
+		}
 	}
 	for _, b := range cfg.I2C {
-		devices += len(b.Devices)
+		for _, d := range b.Devices {
+			names = append(names, d.Name)
+		}
 	}
+	return names
+}
+
+// Describe says in a line what a configuration sets up.
+func Describe(cfg *config.Config) string {
+	var names []string
 	if cfg.Broker.Enabled {
 		names = append(names, config.LocalDestination)
 	}
 	for _, d := range cfg.Destinations {
 		names = append(names, d.Name)
 	}
-	destinations = len(names)
 	return fmt.Sprintf("%s on %s, to %s (%s)",
-		count(devices, "device"), count(len(cfg.Modbus)+len(cfg.Serial)+len(cfg.I2C), "bus"),
-		count(destinations, "destination"), strings.Join(names, ", "))
+		count(len(deviceNames(cfg)), "device"), count(len(cfg.Modbus)+len(cfg.Serial)+len(cfg.I2C), "bus"),
+		count(len(names), "destination"), strings.Join(names, ", "))
 }
 
 func count(n int, noun string) string {

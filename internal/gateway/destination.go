@@ -168,7 +168,8 @@ func labels(m map[string]string) (list []adapters.Label) {
 
 // checkPublishing reports formats, templates and topics that cannot be.
 func checkPublishing(gatewayID string, at config.Place, cfg *config.Publishing) {
-	if _, err := format.New(formatOptions(gatewayID, cfg)); err != nil {
+	_, err := format.New(formatOptions(gatewayID, cfg))
+	for _, err := range splitErrors(err) {
 		at.Errorf("", "%s", strings.TrimPrefix(err.Error(), "format: "))
 	}
 }

@@ -192,14 +192,32 @@ func checkModbusDevice(bus *config.Modbus, cfg *config.ModbusDevice) []error {
 	if len(errs) > 0 {
 		return errs
 	}
-	names := map[string]bool{}
-	for i := range d.Points {
-		if names[d.Points[i].Name] {
-			errs = append(errs, fmt.Errorf("the point name %q is given twice", d.Points[i].Name))
+	return append(arrayNames(cfg), overlapping(cfg, d.Points)...)
+}
+
+// arrayNames reports elements of arrays that are named like another point; points that are called the
+// same in the file have been reported by config.
+func arrayNames(cfg *config.ModbusDevice) (errs []error) {
+	tables := map[string]string{} // by the adapter's name of a point: the table's
+	for i := range cfg.Points {
+		p := &cfg.Points[i]
+		for k := range max(p.Count, 1) {
+			name := pointName(p.Name, p.Count, k)
+			if other, twice := tables[name]; twice && other != p.Name {
+				errs = append(errs, &placeError{p.At, "name", fmt.Errorf("the point %q is also an element of an array: %q and %q make one name; rename one", name, other, p.Name)})
+			}
+			tables[name] = p.Name
 		}
-		names[d.Points[i].Name] = true
 	}
-	return append(errs, overlapping(cfg, d.Points)...)
+	return errs
+}
+
+// pointName is what the k-th element of an array of count points is called; one point has its own name.
+func pointName(name string, count, k int) string {
+	if count <= 1 {
+		return name
+	}
+	return name + "_" + strconv.Itoa(k)
 }
 
 // overlapping reports points that share bits of a register: of two writable ones each would change
@@ -352,7 +370,7 @@ func repeat(p modbus.Point, count int, fail func(string, error) ([]modbus.Point,
 	points := make([]modbus.Point, count)
 	for i := range points {
 		points[i] = p
-		points[i].Name = p.Name + "_" + strconv.Itoa(i)
+		points[i].Name = pointName(p.Name, count, i)
 		points[i].Address += uint16(i * width)
 	}
 	return points, nil

@@ -1,0 +1,97 @@
+package gateway
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"gateway/config"
+)
+
+// checked returns all that `gateway check` would print of a file.
+func checked(t *testing.T, toml string) string {
+	t.Helper()
+	cfg, problems := config.Parse("gateway.toml", toml)
+	if cfg != nil {
+		Check(cfg, "gateway.toml")
+	}
+	return problems.String()
+}
+
+func TestAPatternThatFitsNoDeviceIsAWarning(t *testing.T) {
+	toml := modbusTable(tcp, "unit = 1", `{ name = "x", holding = 1 }`) + `
+[[destination]]
+name = "cloud"
+url = "mqtt://127.0.0.1:1884"
+devices = ["d*", "gateway", "boilr"]
+  [[destination.rule]]
+  devices = ["e"]
+  qos = 2
+[[report]]
+devices = ["f"]
+heartbeat = "1h"
+`
+	got := checked(t, toml)
+	for _, want := range []string{
+		`warning: destination "cloud": devices: no device is called "boilr"`,
+		`warning: destination "cloud", rule number 1: devices: no device is called "e"`,
+		`warning: report number 1: devices: no device is called "f"`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q has no %q", got, want)
+		}
+	}
+	if n := strings.Count(got, "no device is called"); n != 3 {
+		t.Errorf("%d warnings instead of 3: %s", n, got)
+	}
+}
+
+func TestAllThatIsWrongWithADestinationIsReportedAtOnce(t *testing.T) {
+	got := checked(t, `
+[[destination]]
+name = "cloud"
+url = "mqtt://127.0.0.1:1884"
+format = "jsn"
+topic = "{gateway}/#"
+compression = "zip"
+  [[destination.rule]]
+  devices = ["*"]
+  topic = "{devce}"
+`)
+	for _, want := range []string{`no such format "jsn"`, "the wildcards + and #", `"zip"`, "devce"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q has no %q", got, want)
+		}
+	}
+}
+
+// What is only a consequence of a fault that is reported is not reported beside it.
+func TestOneFaultIsReportedOnce(t *testing.T) {
+	for _, c := range []struct{ name, toml, want string }{
+		{"unknown profile", modbusTable(`port = "/dev/null"`, `profile = "eastron-sdm63"`, ""), "there is no profile"},
+		{"name given twice", modbusTable(tcp, "unit = 1", `{ name = "x", holding = 1 }, { name = "x", holding = 2 }`), "taken already"},
+		{"element of an array named like a point", modbusTable(tcp, "unit = 1", `{ name = "x", holding = 1, count = 2 }, { name = "x_1", holding = 9 }`), "element of an array"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := checked(t, c.toml); !strings.Contains(got, c.want) || strings.Count(got, "\n") != 1 {
+				t.Errorf("wanted %q alone: %s", c.want, got)
+			}
+		})
+	}
+}
+
+func TestAProfileMayNameTheUnitThatItsDevicesLeaveTheFactoryWith(t *testing.T) {
+	dir := t.TempDir()
+	profile := "title = 'a'\nsource = 'x'\npoints = [{ name = 'p', holding = 1 }]\n[line]\nunit = 7\n"
+	if err := os.WriteFile(filepath.Join(dir, "meter.toml"), []byte(profile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, problems := config.Parse("gateway.toml", "[gateway]\nprofiles = '"+dir+"'\n"+modbusTable(`port = "/dev/null"`, `profile = "meter"`, ""))
+	if problems.Failed() {
+		t.Fatal(problems)
+	}
+	if unit := cfg.Modbus[0].Devices[0].Unit; unit != 7 {
+		t.Errorf("unit %d, the profile says 7", unit)
+	}
+}
