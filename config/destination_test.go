@@ -114,23 +114,23 @@ heartbeat = "5s"
 	if problems != "" {
 		t.Fatal(problems)
 	}
-	if !cfg.Reporting() {
+	if cfg.Reporting() == nil {
 		t.Error("it says nothing of reporting")
 	}
 	equal := func(pattern, name string) bool { return pattern == name || pattern == "boi*" && name == "boiler" }
-	r := cfg.ReportOf("boiler", "t", equal)
+	r := cfg.Reporting().Of("boiler", "t", equal)
 	if r.Deadband.Percent != 2 || r.Deadband.Absolute != 0 || *r.Heartbeat != 10*time.Minute || r.OnChange != nil {
 		t.Errorf("t: %+v", r)
 	}
-	r = cfg.ReportOf("boiler", "raw_2", equal)
+	r = cfg.Reporting().Of("boiler", "raw_2", equal)
 	if r.Deadband.Absolute != 0.5 || r.OnChange == nil || *r.OnChange {
 		t.Errorf("raw_2: %+v", r)
 	}
-	r = cfg.ReportOf("boiler", "mean", equal)
+	r = cfg.Reporting().Of("boiler", "mean", equal)
 	if *r.Heartbeat != 5*time.Second || *r.Window != time.Minute || len(r.Aggregate) != 2 {
 		t.Errorf("mean: %+v", r)
 	}
-	if r := cfg.ReportOf("other", "t", equal); r.Deadband != nil || r.Heartbeat != nil {
+	if r := cfg.Reporting().Of("other", "t", equal); r.Deadband != nil || r.Heartbeat != nil {
 		t.Errorf("another device: %+v", r)
 	}
 }
@@ -148,5 +148,17 @@ func TestReportProblems(t *testing.T) {
 		if _, problems := loadText(t, "\n[[report]]\n"+more+"\n"); !strings.Contains(problems, want) {
 			t.Errorf("%q\n got %s\nwant %s", more, problems, want)
 		}
+	}
+}
+
+func TestAnArrayGivesItsElementsAndNothingElse(t *testing.T) {
+	array, point := ModbusPoint{Name: "x", Count: 3}, ModbusPoint{Name: "x", Count: 1}
+	for name, want := range map[string]bool{"x_0": true, "x_2": true, "x_3": false, "x_-1": false, "x_01": false, "x_total": false, "x": false} {
+		if got := array.Gives(name); got != want {
+			t.Errorf("array x gives %q: %t", name, got)
+		}
+	}
+	if !point.Gives("x") || point.Gives("x_0") {
+		t.Error("a point gives its own name alone")
 	}
 }

@@ -320,6 +320,25 @@ func (d *ModbusDevice) check(m *Modbus) {
 	}
 }
 
+// ElementName is what the k-th of the points that the table gives is called: the elements of an array
+// are points of their own, name_0, name_1 and so on.
+func (p *ModbusPoint) ElementName(k int) string {
+	if p.Count <= 1 {
+		return p.Name
+	}
+	return p.Name + "_" + strconv.Itoa(k)
+}
+
+// Gives tells whether the table gives the point of this name: its own, or an element of the array.
+func (p *ModbusPoint) Gives(point string) bool {
+	if p.Count <= 1 {
+		return point == p.Name
+	}
+	index, ok := strings.CutPrefix(point, p.Name+"_")
+	k, err := strconv.Atoi(index)
+	return ok && err == nil && k >= 0 && k < p.Count && point == p.ElementName(k)
+}
+
 // tables are the keys that say where a point is.
 func (p *ModbusPoint) tables() map[string]*int {
 	return map[string]*int{"coil": p.Coil, "discrete": p.Discrete, "input": p.Input, "holding": p.Holding}

@@ -98,11 +98,11 @@ heartbeat = "1h"
 		t.Error(s)
 	}
 	exact := func(pattern, name string) bool { return pattern == name }
-	x := cfg.ReportOf("scale", "x", exact)
+	x := cfg.Reporting().Of("scale", "x", exact)
 	if *x.Heartbeat != time.Hour || !*x.OnChange || x.Deadband.Absolute != 0.5 {
 		t.Errorf("%+v", x)
 	}
-	if w := cfg.ReportOf("scale", "weight", exact); *w.Heartbeat != time.Hour || !*w.OnChange || w.Deadband != nil {
+	if w := cfg.Reporting().Of("scale", "weight", exact); *w.Heartbeat != time.Hour || !*w.OnChange || w.Deadband != nil {
 		t.Errorf("%+v", w)
 	}
 }
@@ -134,7 +134,7 @@ port = "/dev/ttyUSB0"
 		if s := p.String(); s != "" {
 			t.Error(s)
 		}
-		if got := cfg.Reporting(); got != c.want {
+		if got := cfg.Reporting() != nil; got != c.want {
 			t.Errorf("%+v: %v", c, got)
 		}
 	}

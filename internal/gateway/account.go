@@ -50,9 +50,15 @@ func (g *Gateway) queueLost(l buffer.Loss) {
 	}
 }
 
-// reportRule returns what the configuration says is worth reporting of a point.
-func (g *Gateway) reportRule(device, point string) report.Rule {
-	c := g.o.Config.ReportOf(device, point, format.Match)
+// reportRules returns what the configuration says is worth reporting of each point.
+func reportRules(says *config.Reporting) func(device, point string) report.Rule {
+	if says == nil {
+		return func(string, string) report.Rule { return report.Rule{} }
+	}
+	return func(device, point string) report.Rule { return reportRule(says.Of(device, point, format.Match)) }
+}
+
+func reportRule(c config.Report) report.Rule {
 	r := report.Rule{OnChange: c.Deadband != nil}
 	if c.Deadband != nil {
 		r.Deadband, r.Percent = c.Deadband.Absolute, c.Deadband.Percent

@@ -34,7 +34,7 @@ func Check(cfg *config.Config, configFile string) {
 // checkPatterns warns of patterns for devices that no device of the file fits: nothing would ever go
 // that way, and nobody would notice.
 func checkPatterns(cfg *config.Config) {
-	names := append(deviceNames(cfg), config.ReservedDevice)
+	names := append(cfg.DeviceNames(), config.ReservedDevice)
 	check := func(at config.Place, patterns []string) {
 		for _, p := range patterns {
 			if slices.ContainsFunc(names, func(name string) bool { return format.Match(p, name) }) {
@@ -62,26 +62,6 @@ func checkPatterns(cfg *config.Config) {
 	}
 }
 
-// deviceNames are the names of all devices.
-func deviceNames(cfg *config.Config) (names []string) {
-	for _, b := range cfg.Modbus {
-		for _, d := range b.Devices {
-			names = append(names, d.Name)
-		}
-	}
-	for _, b := range cfg.Serial {
-		for _, d := range b.Devices {
-			names = append(names, d.Name)
-		}
-	}
-	for _, b := range cfg.I2C {
-		for _, d := range b.Devices {
-			names = append(names, d.Name)
-		}
-	}
-	return names
-}
-
 // Describe says in a line what a configuration sets up.
 func Describe(cfg *config.Config) string {
 	var names []string
@@ -92,7 +72,7 @@ func Describe(cfg *config.Config) string {
 		names = append(names, d.Name)
 	}
 	return fmt.Sprintf("%s on %s, to %s (%s)",
-		count(len(deviceNames(cfg)), "device"), count(len(cfg.Modbus)+len(cfg.Serial)+len(cfg.I2C), "bus"),
+		count(len(cfg.DeviceNames()), "device"), count(len(cfg.Modbus)+len(cfg.Serial)+len(cfg.I2C), "bus"),
 		count(len(names), "destination"), strings.Join(names, ", "))
 }
 

@@ -106,18 +106,16 @@ func Open(o Options) (_ *Gateway, err error) {
 	if err := g.openDestinations(); err != nil {
 		return nil, err
 	}
-	g.filter = report.New(g.writer, g.reportRule)
+	g.filter = report.New(g.writer, reportRules(o.Config.Reporting()))
 	g.health.Add("the writer", 20*time.Second, g.writer.Beat)
 	if err := g.openBuses(); err != nil {
 		return nil, err
 	}
 	// A configuration of thousands of points takes more memory than all that runs. From here on only
-	// who we are is asked of it and, where it says anything of that, what is worth reporting.
-	if !o.Config.Reporting() {
-		slim := &config.Config{Gateway: o.Config.Gateway}
-		slim.Gateway.At = config.Place{}
-		g.o.Config = slim
-	}
+	// who we are is asked of it.
+	slim := &config.Config{Gateway: o.Config.Gateway}
+	slim.Gateway.At = config.Place{}
+	g.o.Config = slim
 	return g, nil
 }
 

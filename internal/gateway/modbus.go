@@ -202,7 +202,7 @@ func arrayNames(cfg *config.ModbusDevice) (errs []error) {
 	for i := range cfg.Points {
 		p := &cfg.Points[i]
 		for k := range max(p.Count, 1) {
-			name := pointName(p.Name, p.Count, k)
+			name := p.ElementName(k)
 			if other, twice := tables[name]; twice && other != p.Name {
 				errs = append(errs, &placeError{p.At, "name", fmt.Errorf("the point %q is also an element of an array: %q and %q make one name; rename one", name, other, p.Name)})
 			}
@@ -210,14 +210,6 @@ func arrayNames(cfg *config.ModbusDevice) (errs []error) {
 		}
 	}
 	return errs
-}
-
-// pointName is what the k-th element of an array of count points is called; one point has its own name.
-func pointName(name string, count, k int) string {
-	if count <= 1 {
-		return name
-	}
-	return name + "_" + strconv.Itoa(k)
 }
 
 // overlapping reports points that share bits of a register: of two writable ones each would change
@@ -289,7 +281,7 @@ func modbusPointPlace(cfg *config.ModbusDevice, name string) config.Place {
 // modbusPointTable returns the table that a point of the adapter came from, nil if it is of a profile.
 func modbusPointTable(cfg *config.ModbusDevice, name string) *config.ModbusPoint {
 	for i := range cfg.Points {
-		if n := cfg.Points[i].Name; n == name || cfg.Points[i].Count > 1 && strings.HasPrefix(name, n+"_") {
+		if cfg.Points[i].Gives(name) {
 			return &cfg.Points[i]
 		}
 	}
@@ -352,26 +344,19 @@ func modbusPoints(cfg *config.ModbusPoint, order string) ([]modbus.Point, error)
 	if err := p.Check(); err != nil {
 		return fail("type", err)
 	}
-	return repeat(p, cfg.Count, fail)
-}
-
-// repeat makes an array of a point.
-func repeat(p modbus.Point, count int, fail func(string, error) ([]modbus.Point, error)) ([]modbus.Point, error) {
-	if count <= 1 {
-		return []modbus.Point{p}, nil
-	}
 	width := 1
 	if !p.Kind.Bits() {
 		width = (p.Field.Size() + 1) / 2
 	}
-	if int(p.Address)+count*width > 1<<16 {
+	count := max(cfg.Count, 1)
+	if count > 1 && int(p.Address)+count*width > 1<<16 {
 		return fail("count", fmt.Errorf("%d of them go beyond the last address, 65535", count))
 	}
 	points := make([]modbus.Point, count)
-	for i := range points {
-		points[i] = p
-		points[i].Name = pointName(p.Name, count, i)
-		points[i].Address += uint16(i * width)
+	for k := range points {
+		points[k] = p
+		points[k].Name = cfg.ElementName(k)
+		points[k].Address += uint16(k * width)
 	}
 	return points, nil
 }
