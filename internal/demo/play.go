@@ -172,7 +172,7 @@ func (s *stage) show(view *screen, elapsed time.Duration) {
 		view.show(v)
 		return
 	}
-	fmt.Fprintln(s.o.Out, v.line())
+	fmt.Fprintln(s.o.Out, v.plain())
 }
 
 func (s *stage) view(elapsed time.Duration) view {

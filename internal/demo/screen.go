@@ -68,10 +68,16 @@ func (v view) draw(width int) []string {
 	return lines
 }
 
-// line renders the view as one plain line, for logs and pipes.
-func (v view) line() string {
+// plain renders the view for logs and pipes: what one device says, each second another, and how the
+// destinations fare.
+func (v view) plain() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%3d s ", int(v.Elapsed.Seconds()))
+	at := fmt.Sprintf("%3d s ", int(v.Elapsed.Seconds()))
+	if n := len(v.Devices); n > 0 {
+		d := v.Devices[int(v.Elapsed.Seconds())%n]
+		fmt.Fprintf(&b, "%s  %s (%s): %s\n", at, d.Device, d.Bus, d.Values)
+	}
+	b.WriteString(at)
 	for _, d := range v.Destinations {
 		fmt.Fprintf(&b, "  %s: %s, %d delivered, %d waiting", d.Name, d.Link, d.Delivered, d.Waiting)
 	}
