@@ -71,7 +71,7 @@ func TestAViewIsDrawnWithinItsTerminal(t *testing.T) {
 			t.Error("a terminal of another size keeps the lines of the old one")
 		}
 	}
-	lines := strings.Split(v.plain(), "\n")
+	lines := strings.Split(v.text(), "\n")
 	if len(lines) != 2 || !strings.HasPrefix(lines[0], " 65 s   a-device-with-a-long-name (bus): reading 71.2 °C") ||
 		lines[1] != " 65 s   local: in this process, 7 delivered, 3 waiting" {
 		t.Errorf("got %q", lines)

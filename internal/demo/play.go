@@ -172,7 +172,7 @@ func (s *stage) show(view *screen, elapsed time.Duration) {
 		view.show(v)
 		return
 	}
-	fmt.Fprintln(s.o.Out, v.plain())
+	fmt.Fprintln(s.o.Out, v.text())
 }
 
 func (s *stage) view(elapsed time.Duration) view {

@@ -68,9 +68,9 @@ func (v view) draw(width int) []string {
 	return lines
 }
 
-// plain renders the view for logs and pipes: what one device says, each second another, and how the
+// text renders the view for logs and pipes: what one device says, each second another, and how the
 // destinations fare.
-func (v view) plain() string {
+func (v view) text() string {
 	var b strings.Builder
 	at := fmt.Sprintf("%3d s ", int(v.Elapsed.Seconds()))
 	if n := len(v.Devices); n > 0 {
