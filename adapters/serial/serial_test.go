@@ -208,6 +208,32 @@ func TestHalfALineAfterOpeningIsNoValue(t *testing.T) {
 	})
 }
 
+// What ends at a silence is passed over up to that silence, and no further: the rest of a message at the
+// opening, one above the limit, half a line.
+func TestWhatIsPassedOverEndsAtTheSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gap := frame.Spec{Kind: frame.Gap, Silence: 50 * time.Millisecond, Max: 8}
+		r := start(t, serial.Options{Frame: gap, Devices: []serial.Device{device("probe", `^T(?P<t>\d+)$`)}})
+		defer func() { r.stop() }()
+		end := <-r.ends
+		for _, message := range []string{"T1", "T2", "T3, and much more than the limit", "T4"} {
+			r.write(end, message)
+			time.Sleep(time.Second)
+		}
+		r.want("probe@1s t=2; probe@3s t=4")
+
+		r.stop()
+		half := frame.Spec{Kind: frame.Line, Delimiter: []byte("\n"), Silence: 50 * time.Millisecond, Max: 8}
+		r = start(t, serial.Options{Frame: half, Devices: []serial.Device{device("probe", `^T(?P<t>\d+)$`)}})
+		end = <-r.ends
+		time.Sleep(time.Second)
+		r.write(end, "T3, and much more than the limit")
+		time.Sleep(time.Second)
+		r.write(end, "T4\n")
+		r.want("probe@2s t=4")
+	})
+}
+
 func TestSeveralDevicesOnOneLineAreToldApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, serial.Options{Frame: lines, Devices: []serial.Device{

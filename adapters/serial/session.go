@@ -148,7 +148,7 @@ func (s *session) frame(until time.Time) (frame.Frame, error) {
 			return f, nil
 		}
 		deadline, silence := earlier(until, time.Now().Add(heartbeat)), time.Time{}
-		if quiet := s.cutter.SilenceAfter(); quiet > 0 && s.cutter.Waiting() > 0 {
+		if quiet := s.cutter.SilenceAfter(); quiet > 0 {
 			silence = s.last.Add(quiet)
 			deadline = earlier(deadline, silence)
 		}

@@ -140,7 +140,7 @@ type Cutter struct {
 	seen    int    // so much of it holds no delimiter
 	scratch []byte // a frame without its escapes
 	quiet   bool   // a silence came after the last byte
-	flood   bool   // what comes, up to the end of this frame, is too long
+	flood   Fault  // other than None: what comes, up to the end of this frame, goes with what is thrown away for it
 	joining bool   // what comes may be the rest of a frame whose start was missed
 }
 
@@ -227,8 +227,14 @@ func (s *Spec) checkMarkers() error {
 	return nil
 }
 
-// SilenceAfter returns how long the line must be quiet before Silence is to be called; 0: never.
-func (c *Cutter) SilenceAfter() time.Duration { return c.spec.Silence }
+// SilenceAfter returns how long the line must be quiet before Silence is to be called; 0: a silence now
+// would tell nothing.
+func (c *Cutter) SilenceAfter() time.Duration {
+	if c.Waiting() == 0 && c.flood == None && !c.joining {
+		return 0
+	}
+	return c.spec.Silence
+}
 
 // Waiting returns how many bytes have arrived that are no frame yet.
 func (c *Cutter) Waiting() int { return len(c.buf) - c.r }
@@ -245,11 +251,16 @@ func (c *Cutter) Feed(b []byte) {
 
 // Silence says that the line has been quiet for as long as SilenceAfter. Next is to be called
 // until it has no more.
-func (c *Cutter) Silence() { c.quiet = true }
+func (c *Cutter) Silence() {
+	c.quiet = true
+	if c.spec.Kind != Gap {
+		c.flood, c.joining = None, false // what comes now is the start of a frame
+	}
+}
 
 // Reset forgets what has arrived.
 func (c *Cutter) Reset() {
-	c.buf, c.r, c.seen, c.quiet, c.flood, c.joining = c.buf[:0], 0, 0, false, false, false
+	c.buf, c.r, c.seen, c.quiet, c.flood, c.joining = c.buf[:0], 0, 0, false, None, false
 }
 
 // Join is Reset for a stream that may be in the middle of a frame. Where only its end tells a frame

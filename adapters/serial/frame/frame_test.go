@@ -104,7 +104,7 @@ var cuts = []struct {
 	{"a frame without an end gives way at the limit", with(stxEtx, func(s *frame.Spec) { s.Max = 8 }), "\x02abcdefghij\x02ok\x03", []string{"<too long>", "ok"}},
 
 	{"SLIP (RFC 1055)", frame.SLIPSpec(), "\xC0a\xDB\xDCb\xDB\xDDc\xC0\xC0d\xC0", []string{"a\xC0b\xDBc", "d"}},
-	{"SLIP: an escape that means nothing", frame.SLIPSpec(), "a\xDBbc\xC0d\xC0", []string{"<garbage>", "bc", "d"}},
+	{"SLIP: what follows an escape that means nothing is no frame", frame.SLIPSpec(), "a\xDBbc\xC0d\xC0", []string{"<garbage>", "d"}},
 	{"DLE stuffing", frame.Spec{Kind: frame.Markers, Start: []byte("\x10\x02"), End: []byte("\x10\x03"), Escape: frame.Escape{Kind: frame.Doubled, Byte: 0x10}},
 		"\x10\x02a\x10\x10b\x03\x10\x03\x10\x02\x10\x10\x10\x03", []string{"a\x10b\x03", "\x10"}},
 	{"DLE stuffing: a frame that starts anew", frame.Spec{Kind: frame.Markers, Start: []byte("\x10\x02"), End: []byte("\x10\x03"), Escape: frame.Escape{Kind: frame.Doubled, Byte: 0x10}},

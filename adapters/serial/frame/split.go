@@ -4,13 +4,13 @@ import "bytes"
 
 func (c *Cutter) splitLine(b []byte) (split, bool) {
 	d := c.spec.Delimiter
-	if c.flood {
+	if c.flood != None {
 		return c.ebb(b, d)
 	}
 	i := bytes.Index(b[c.seen:], d)
 	if i < 0 {
 		if len(b) > c.spec.Max+len(d) {
-			return c.overflow(b, d)
+			return c.throw(b, d, TooLong)
 		}
 		c.seen = max(0, len(b)-len(d)+1)
 		return split{}, false
@@ -34,20 +34,20 @@ func (c *Cutter) splitLine(b []byte) (split, bool) {
 	return split{n: n, data: data}, true
 }
 
-// overflow throws away the beginning of a frame that is too long; what follows of it, up to its end,
-// goes the same way.
-func (c *Cutter) overflow(b, end []byte) (split, bool) {
-	c.flood = true
+// throw throws away the beginning of a frame that is none; what follows of it, up to its end, goes the
+// same way.
+func (c *Cutter) throw(b, end []byte, fault Fault) (split, bool) {
+	c.flood = fault
 	return c.ebb(b, end)
 }
 
 func (c *Cutter) ebb(b, end []byte) (split, bool) {
-	n := len(b) - len(end) + 1 // the end's first bytes may be the last that came
+	n, fault := len(b)-len(end)+1, c.flood // the end's first bytes may be the last that came
 	if i := bytes.Index(b, end); i >= 0 {
 		n = i + len(end)
-		c.flood = false
+		c.flood = None
 	}
-	return split{n: n, fault: TooLong}, n > 0
+	return split{n: n, fault: fault}, n > 0
 }
 
 // resync says how many bytes of b, which do not start a frame, to pass over: up to where the next
@@ -144,7 +144,7 @@ func (c *Cutter) splitMarkers(b []byte) (split, bool) {
 	if len(b) == 0 {
 		return split{}, false
 	}
-	if c.flood {
+	if c.flood != None {
 		return c.ebb(b, c.spec.End)
 	}
 	if skip, inside := c.enter(b); !inside {
@@ -204,7 +204,7 @@ func (c *Cutter) splitEscaped(b []byte) (split, bool) {
 	if len(b) == 0 {
 		return split{}, false
 	}
-	if c.flood {
+	if c.flood != None {
 		return c.ebb(b, c.spec.End)
 	}
 	if skip, inside := c.enter(b); !inside {
@@ -260,7 +260,7 @@ func (c *Cutter) splitEscaped(b []byte) (split, bool) {
 // tooLong gives up a frame between markers that has no end yet.
 func (c *Cutter) tooLong(b []byte) (split, bool) {
 	if len(c.spec.Start) == 0 {
-		return c.overflow(b, c.spec.End)
+		return c.throw(b, c.spec.End, TooLong)
 	}
 	return c.resync(b, TooLong)
 }
@@ -274,13 +274,16 @@ func (c *Cutter) drop(b []byte, fault Fault) (split, bool) {
 	return c.resync(b, fault)
 }
 
-// brokenEscape passes over a frame with an escape that means nothing: up to the marker after it, which
-// for Doubled may need the byte that has not come yet.
+// brokenEscape throws away a frame with an escape that means nothing, all of it: its rest is no frame
+// either. Which marker follows may for Doubled need the byte that has not come yet.
 func (c *Cutter) brokenEscape(b []byte, at int) (split, bool) {
 	s := &c.spec
 	if s.Escape.Kind == Doubled && len(b)-at < max(len(s.End), len(s.Start)) &&
 		(bytes.HasPrefix(s.End, b[at:]) || bytes.HasPrefix(s.Start, b[at:])) {
 		return split{}, false
+	}
+	if len(s.Start) == 0 {
+		return c.throw(b, s.End, Garbage)
 	}
 	return split{n: at + 1, fault: Garbage}, true
 }
@@ -327,11 +330,13 @@ func (c *Cutter) splitGap(b []byte) (split, bool) {
 	switch {
 	case len(b) == 0:
 		if c.quiet {
-			c.flood = false
+			c.flood = None
 		}
 		return split{}, false
-	case over || c.flood:
-		c.flood = !c.quiet
+	case over || c.flood != None:
+		if c.flood = TooLong; c.quiet {
+			c.flood = None
+		}
 		return split{n: len(b), fault: TooLong}, true
 	case !c.quiet:
 		return split{}, false
