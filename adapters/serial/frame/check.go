@@ -218,6 +218,20 @@ func (s *sum) width() int {
 	return s.bytes
 }
 
+// after returns how many of the bytes b behind an end marker are the checksum, and whether all of it
+// has come. Some meters write a CRC without its leading zeros; what is no digit ends it then.
+func (s *sum) after(b []byte) (n int, all bool) {
+	for w := s.width(); n < w; n++ {
+		if n == len(b) {
+			return n, false
+		}
+		if _, digit := hexDigit(b[n]); n > 0 && !digit && s.check.Coding == Hex {
+			break
+		}
+	}
+	return n, true
+}
+
 // verify checks the checksum at the end of cover and returns data without it. data and cover end
 // together.
 func (s *sum) verify(data, cover []byte) ([]byte, bool) {

@@ -119,6 +119,7 @@ var cuts = []struct {
 	{"NMEA 0183: damaged", frame.NMEASpec(), "$GPGLL,4916.46,N,12311.12,W,225444,A,*1D\r\n$GPGLL,*7C\r\n", []string{"<checksum>", "$GPGLL,"}},
 	{"IEC 62056-21 with its BCC", frame.IEC62056Spec(), "\x02F.F(00)!\r\n\x03" + string(byte('F'^'.'^'F'^'('^'0'^'0'^')'^'!'^'\r'^'\n'^3)) + "\x02F.F(00)!\r\n\x03x",
 		[]string{"F.F(00)!\r\n", "<checksum>"}},
+	{"P1: a CRC without its leading zero", frame.DSMRSpec(true), "/a10\r\n!CF3\r\n/a10\r\n!0CF3\r\n/a10\r\n!CF4\r\n/a10\r\n!0cf3", []string{"a10\r", "a10\r", "<checksum>", "a10\r"}},
 	{"P1: older than DSMR 4", frame.DSMRSpec(false), "/ISk5\\2MT382-1000\r\n\r\n1-0:1.8.1(1*kWh)\r\n!\r\n/next", []string{"ISk5\\2MT382-1000\r\n\r\n1-0:1.8.1(1*kWh)\r"}},
 }
 

@@ -164,16 +164,16 @@ func (c *Cutter) splitMarkers(b []byte) (split, bool) {
 		return split{}, false
 	}
 	end := from + i
-	n := end + len(s.End)
+	n, after := end+len(s.End), 0
 	if s.Check.AfterEnd {
-		n += c.sum.width()
+		var all bool
+		if after, all = c.sum.after(b[n:]); !all && n+c.sum.width() <= s.Max {
+			c.seen = end
+			return split{}, false
+		}
 	}
-	if n > s.Max {
-		return c.drop(b[:min(n, len(b))], TooLong)
-	}
-	if len(b) < n {
-		c.seen = end
-		return split{}, false
+	if n += after; n > s.Max {
+		return c.drop(b[:n], TooLong)
 	}
 	data := b[len(s.Start):end]
 	ok := true
@@ -185,7 +185,7 @@ func (c *Cutter) splitMarkers(b []byte) (split, bool) {
 		if s.Check.WithEnd {
 			to += len(s.End)
 		}
-		ok = c.sum.matches(b[from:to], b[n-c.sum.width():n])
+		ok = c.sum.matches(b[from:to], b[n-after:n])
 	} else {
 		cover := data
 		if s.Check.WithStart {
@@ -290,14 +290,14 @@ func (c *Cutter) brokenEscape(b []byte, at int) (split, bool) {
 
 func (c *Cutter) endEscaped(b []byte, end int, out []byte) (split, bool) {
 	s := &c.spec
-	n := end + len(s.End)
+	n, after := end+len(s.End), 0
 	if s.Check.AfterEnd {
-		n += c.sum.width()
-		if len(b) < n {
+		var all bool
+		if after, all = c.sum.after(b[n:]); !all {
 			return split{}, false
 		}
 	}
-	if n > s.Max {
+	if n += after; n > s.Max {
 		return c.drop(b[:n], TooLong)
 	}
 	if len(out) == 0 {
@@ -314,7 +314,7 @@ func (c *Cutter) endEscaped(b []byte, end int, out []byte) (split, bool) {
 		if s.Check.WithEnd {
 			h = c.sum.add(h, s.End)
 		}
-		ok = c.sum.equal(h, b[n-c.sum.width():n])
+		ok = c.sum.equal(h, b[n-after:n])
 	} else {
 		data, ok = c.sum.verify(out, out)
 	}

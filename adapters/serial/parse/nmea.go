@@ -18,6 +18,7 @@ import (
 type nmea struct {
 	fields []nmeaField
 	table  map[string]sentence
+	parts  [nmeaFields][]byte // of the sentence at hand
 }
 
 // A sentence is what the standard says of one: the numbers of its named fields, from 1, and which
@@ -163,31 +164,29 @@ func (n *nmea) extract(frame []byte, tokens []token) bool {
 	if i := len(frame) - 3; i > 0 && frame[i] == '*' {
 		frame = frame[:i] // a checksum that the framing was not told about
 	}
-	var parts [nmeaFields][]byte
-	count := 0
-	for rest, more := frame[1:], true; more && count < nmeaFields; count++ {
-		i := bytes.IndexByte(rest, ',')
-		if i < 0 {
-			parts[count], more = rest, false
-		} else {
-			parts[count], rest = rest[:i], rest[i+1:]
-		}
-	}
-	talker, id := parts[0], parts[0]
+	id, rest, more := bytes.Cut(frame[1:], comma)
+	talker := id
 	if len(id) == 5 && id[0] != 'P' {
 		talker, id = id[:2], id[2:]
 	}
-	found := false
+	count := 0 // of the parts; 0: no field has wanted them yet
 	for i := range n.fields {
 		f := &n.fields[i]
 		if f.id != string(id) || f.talker != "" && f.talker != string(talker) {
 			continue
 		}
-		found = true
-		tokens[i] = f.token(parts[:count])
+		if count == 0 {
+			n.parts[0] = id
+			for count = 1; more && count < nmeaFields; count++ {
+				n.parts[count], rest, more = bytes.Cut(rest, comma)
+			}
+		}
+		tokens[i] = f.token(n.parts[:count])
 	}
-	return found
+	return count > 0
 }
+
+var comma = []byte(",")
 
 // token takes the field from the parts of its sentence; parts[0] is the address.
 func (f *nmeaField) token(parts [][]byte) token {
@@ -206,7 +205,7 @@ func (f *nmeaField) token(parts [][]byte) token {
 	if f.valid > 0 && f.valid < len(parts) && len(parts[f.valid]) > 0 && string(parts[f.valid]) == f.void {
 		return token{kind: faulty, reason: adapters.ReasonNotReady} // no fix yet
 	}
-	b := parts[f.at]
+	b := bytes.TrimSpace(parts[f.at])
 	if f.letter == 0 || len(b) == 0 {
 		return nmeaText(b)
 	}

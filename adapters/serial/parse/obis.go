@@ -16,7 +16,7 @@ type obis struct {
 	nth   []int // which value of the code, from 0; -1 the last
 }
 
-var obisCode = regexp.MustCompile(`^([0-9]{1,3}-[0-9]{1,3}:)?[0-9A-FCLP]{1,3}\.[0-9A-F]{1,3}(\.[0-9]{1,3})?(\*[0-9]{1,3})?$`)
+var obisCode = regexp.MustCompile(`^([0-9]{1,3}-[0-9]{1,3}:)?[0-9A-FCLP]{1,3}\.[0-9A-F]{1,3}(\.[0-9]{1,3})?([*&][0-9]{1,3})?$`)
 
 func newOBIS(fields []Field) (*obis, error) {
 	o := &obis{}

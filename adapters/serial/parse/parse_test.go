@@ -230,6 +230,11 @@ func TestNMEASentences(t *testing.T) {
 		{"no fix in GGA: satellites", "GGA.satellites", "$GPGGA,092725.00,,,,,0,00,99.99,,,,,,", "0"},
 		{"an empty field", "RMC.course", "$GPRMC,225446,A,4916.45,N,12311.12,W,0,,191194,020.3,E", "(not ready)"},
 		{"west is negative", "GLL.longitude", "$GPGLL,4916.45,N,12311.12,W,225444,A,", "-123.185333333333"},
+		{"a blank before a number is no zero", "GLL.latitude", "$GPGLL, 4916.45,N,12311.12,W,225444,A,", "49.274166666667"},
+		{"a lone blank is as nothing", "GLL.latitude", "$GPGLL, ,N,12311.12,W,225444,A,", "(not ready)"},
+		{"any talker", "GLL.latitude", "$GNGLL,4916.45,N,12311.12,W,225444,A,A", "49.274166666667"},
+		{"one talker of several", "GLGSV.satellites", "$GLGSV,3,1,09,65,12,014,22", "9"},
+		{"another talker", "GLGSV.satellites", "$GPGSV,3,1,11,02,12,014,22", "other"},
 		{"variation", "RMC.variation", "$GPRMC,225446,A,4916.45,N,12311.12,W,000.5,054.7,191194,020.3,E", "20.3"},
 		{"sixty minutes", "GLL.latitude", "$GPGLL,4960.00,N,12311.12,W,225444,A,", "(parse)"},
 		{"wind", "MWV.speed", "$WIMWV,214.8,R,0.1,K,A", "0.1"},
@@ -269,8 +274,16 @@ func TestSmartMeters(t *testing.T) {
 			t.Errorf("%s: %s, want %s", c.file, got, c.want)
 		}
 	}
+	// Constructed after the e-MUCS-P1 specification 1.7.1 of the Belgian grid operators: the month's peak, a
+	// history that names its code among its values, gas that is not corrected for temperature.
+	fluvius := "FLU5\\253769484_A\r\n\r\n0-0:96.1.4(50217)\r\n1-0:1.4.0(02.351*kW)\r\n1-0:1.6.0(200509134558S)(02.589*kW)\r\n" +
+		"0-0:98.1.0(2)(1-0:1.6.0)(1-0:1.6.0)(200501000000S)(200423192538S)(03.695*kW)(200401000000S)(200305122139S)(05.980*kW)\r\n" +
+		"0-1:24.1.0(003)\r\n0-1:24.2.3(200512134558S)(00112.384*m3)\r\n"
+	if got := say(t, parse.Spec{Format: parse.OBIS, Fields: fields("1-0:1.6.0", "1-0:1.6.0#1::text", "0-0:98.1.0", "0-1:24.2.3")}, fluvius); got != "2.589 | 200509134558S | 5.98 | 112.384" {
+		t.Error(got)
+	}
 	// IEC 62056-21, 6.5: data sets one after the other in one line, codes without medium and channel.
-	if got := say(t, parse.Spec{Format: parse.OBIS, Fields: fields("F.F::text", "1.8.0", "0.9.1::text")}, "F.F(00)\r\n1.8.0(001234.5*kWh)0.9.1(101500)\r\n!\r\n"); got != "00 | 1234.5 | 101500" {
+	if got := say(t, parse.Spec{Format: parse.OBIS, Fields: fields("F.F::text", "1.8.0", "0.9.1::text", "1.8.0*01", "1.8.0&02")}, "F.F(00)\r\n1.8.0(001234.5*kWh)0.9.1(101500)\r\n1.8.0*01(1200.0*kWh)\r\n1.8.0&02(1100.0*kWh)\r\n!\r\n"); got != "00 | 1234.5 | 101500 | 1200 | 1100" {
 		t.Error(got)
 	}
 }

@@ -129,8 +129,8 @@ func (t *Text) convert(b []byte) Result {
 	return Result{Value: adapters.StringValue(printable(b))}
 }
 
-// number reads a decimal number. Scales put blanks between sign and digits; some devices write a
-// comma for the point.
+// number reads a decimal number without blanks around it. Scales put blanks between sign and digits;
+// some devices write a comma for the point.
 func (t *Text) number(b []byte) (float64, bool) {
 	var buf [40]byte
 	if len(b) > len(buf) {
@@ -148,12 +148,12 @@ func (t *Text) number(b []byte) (float64, bool) {
 	}
 	if !clean {
 		n := 0
-		for i, c := range b {
+		for _, c := range b {
 			if c == ' ' {
 				if n == 1 && (buf[0] == '+' || buf[0] == '-') {
 					continue
 				}
-				return 0, i == 0
+				return 0, false
 			}
 			if c == ',' && t.DecimalComma {
 				c = '.'
