@@ -35,9 +35,15 @@ func (l *link) receiveASCII(req []byte) ([]byte, error) {
 				n := unhex(answered[:], frame[1:len(frame)-2])
 				switch {
 				case n < 4 || 2*n != len(frame)-3 || lrc(answered[:n]) != 0:
-					last = ErrChecksum
+					last = silence{ErrChecksum}
+					if n > 1 && answered[0] == unit && answered[1]&^exceptionBit == pdu[0] {
+						last = ErrChecksum
+						if err := l.hasten(); err != nil {
+							return nil, err
+						}
+					}
 				case answered[0] != unit:
-					last = protocolError("unit %d was asked, unit %d answered", unit, answered[0])
+					last = silence{foreign(unit, answered[0])}
 				case !echoed && string(frame) == string(req) && (l.echo || readOnly(pdu)):
 					l.echo, echoed = true, true
 				default:

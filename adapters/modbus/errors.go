@@ -22,6 +22,19 @@ func protocolError(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrProtocol, fmt.Sprintf(format, args...))
 }
 
+// A silence is a timeout during which something came, but not from the device that was asked. It is
+// ErrTimeout, and what came.
+type silence struct{ came error }
+
+func (s silence) Error() string        { return ErrTimeout.Error() + "; what came instead: " + s.came.Error() }
+func (s silence) Is(target error) bool { return target == ErrTimeout }
+func (s silence) Unwrap() error        { return s.came }
+
+// foreign is what came when another unit than the one that was asked has answered.
+func foreign(asked, answered byte) error {
+	return protocolError("unit %d was asked, unit %d answered", asked, answered)
+}
+
 // exception returns the exception code of an error, 0 where it is none.
 func exception(err error) byte {
 	if err == nil {

@@ -79,7 +79,8 @@ type link struct {
 	timeout time.Duration // from the end of the request to the first byte of the answer
 
 	line    Line
-	unhook  func() bool // undoes the cancellation hook
+	hooked  context.Context // whose end ends a read that waits
+	unhook  func() bool
 	opened  time.Time
 	free    time.Time // when the line may be used again
 	unit    byte      // of the last exchange
@@ -88,11 +89,11 @@ type link struct {
 	mute    int       // exchanges in a row that nobody answered
 	echo    bool      // the line gives back what is sent (RS-485 adapters that listen to themselves)
 	txid    uint16
-	due     time.Time     // when the answer must be complete
-	buf     [600]byte     // ASCII frames have up to 513 characters
-	have    int           // bytes in buf that belong to the next frame
-	owed    map[byte]debt // by unit: the answer to a request that was given up
-	gaveUp  time.Time     // when that was last
+	due     time.Time       // when the answer must be complete
+	buf     [600]byte       // ASCII frames have up to 513 characters
+	have    int             // bytes in buf that belong to the next frame
+	owed    map[byte][]debt // by unit: the answers to requests that were given up
+	gaveUp  time.Time       // when that was last
 	traffic traffic
 }
 
@@ -118,17 +119,29 @@ func (l *link) connect() error {
 		}
 		return fmt.Errorf("%w: %w", ErrAbsent, err)
 	}
-	l.line = line
-	// Cancellation ends a read that waits; exchange looks at the context after it has set a deadline.
+	l.line, l.hooked = line, nil
+	l.opened = time.Now()
+	l.free = l.opened.Add(l.pauses.Connect)
+	l.have, l.reused, l.dirty, l.mute, l.echo = 0, false, false, 0, false
+	return nil
+}
+
+// hook lets the end of the caller's context end a read that waits. Who reads looks at the context
+// after it has set a deadline.
+func (l *link) hook() {
+	if l.hooked == l.ctx {
+		return
+	}
+	if l.hooked != nil {
+		l.unhook()
+	}
+	line := l.line
+	l.hooked = l.ctx
 	l.unhook = context.AfterFunc(l.ctx, func() {
 		past := time.Unix(1, 0)
 		line.SetReadDeadline(past)
 		line.SetWriteDeadline(past)
 	})
-	l.opened = time.Now()
-	l.free = l.opened.Add(l.pauses.Connect)
-	l.have, l.reused, l.dirty, l.mute, l.echo = 0, false, false, 0, false
-	return nil
 }
 
 // close closes the line; the next exchange opens it again.
@@ -136,7 +149,10 @@ func (l *link) close() error {
 	if l.line == nil {
 		return nil
 	}
-	l.unhook()
+	if l.hooked != nil {
+		l.unhook()
+		l.hooked = nil
+	}
 	err := l.line.Close()
 	l.line = nil
 	if err != nil {
@@ -181,7 +197,16 @@ func (l *link) pduOf(adu []byte) []byte {
 	return adu[1 : len(adu)-2]
 }
 
+// exchange carries out an exchange, and before it what makes its answer unmistakable.
 func (l *link) exchange(req []byte) ([]byte, error) {
+	if err := l.settle(req); err != nil {
+		return nil, err
+	}
+	return l.carry(req)
+}
+
+// carry sends a request and receives its answer.
+func (l *link) carry(req []byte) ([]byte, error) {
 	if err := l.transmit(req); err != nil {
 		return nil, err
 	}
@@ -205,14 +230,16 @@ func (l *link) exchange(req []byte) ([]byte, error) {
 	switch {
 	case err == nil:
 		l.reused, l.mute = true, 0
+		delete(l.owed, l.unit)
 	case errors.Is(err, ErrLost):
 		l.close()
 	case errors.Is(err, ErrTimeout):
 		l.dirty = l.have > 0
 		l.mute++
 		l.owe(req)
-		if !l.framing.serial() && l.mute >= muteLimit {
-			// Nobody behind this connection answers: it may be half open.
+		if !l.framing.serial() && l.mute >= muteLimit || l.framing == TCP && l.dirty {
+			// Nobody behind this connection answers: it may be half open. Or a frame broke off, and
+			// what comes next would be taken for the rest of it.
 			l.close()
 		}
 	case errors.Is(err, ErrProtocol) && l.framing == TCP:
@@ -236,6 +263,7 @@ func (l *link) transmit(req []byte) error {
 	if err := l.connect(); err != nil {
 		return err
 	}
+	l.hook()
 	l.alive()
 	unit := l.unitOf(req)
 	free := l.free
@@ -249,10 +277,6 @@ func (l *link) transmit(req []byte) error {
 	if err := l.clear(); err != nil {
 		return err
 	}
-	if err := l.outwait(unit, req); err != nil {
-		return err
-	}
-	l.alive()
 	l.unit = unit
 	l.traffic.exchanges++
 	l.traffic.bytesOut += uint64(len(req))
@@ -314,19 +338,6 @@ func (l *link) send(req []byte, out time.Duration) error {
 	return nil
 }
 
-// function returns the function code of a request.
-func (l *link) function(req []byte) byte {
-	switch l.framing {
-	case TCP, UDP:
-		return req[7]
-	case ASCII:
-		var b [1]byte
-		unhex(b[:], req[3:5])
-		return b[0]
-	}
-	return req[1]
-}
-
 // fill reads more of the answer into what is left of in, a part of buf.
 func (l *link) fill(in []byte) error {
 	if l.have == len(in) {
@@ -340,6 +351,15 @@ func (l *link) fill(in []byte) error {
 		return l.ioError("read", err)
 	}
 	return nil
+}
+
+// hasten brings the deadline near: as much as was asked for is here, and it is damaged, so only what a
+// slow adapter still holds back is waited for.
+func (l *link) hasten() error {
+	if soon := time.Now().Add(max(l.gap(), quietTime)); soon.Before(l.due) {
+		l.line.SetReadDeadline(soon)
+	}
+	return l.ctx.Err()
 }
 
 // ioError tells a deadline from a cancellation and from the loss of the line.
@@ -368,10 +388,15 @@ func (l *link) acknowledged(req []byte) []byte {
 	if n := answerLen(pdu[1:]); n > 0 && n < len(pdu) {
 		pdu = pdu[:n+1]
 	}
+	return l.frame(pdu)
+}
+
+// frame packs a unit id and a PDU for a serial line.
+func (l *link) frame(b []byte) []byte {
 	if l.framing == ASCII {
-		return fmt.Appendf(nil, ":%X%02X\r\n", pdu, -lrc(pdu))
+		return fmt.Appendf(nil, ":%X%02X\r\n", b, -lrc(b))
 	}
-	return binary.LittleEndian.AppendUint16(pdu, crc16(pdu))
+	return binary.LittleEndian.AppendUint16(b, crc16(b))
 }
 
 func (l *link) unitOf(req []byte) byte {

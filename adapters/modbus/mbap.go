@@ -15,12 +15,12 @@ func (l *link) receiveMBAP(req []byte) ([]byte, error) {
 	if l.framing == UDP {
 		l.have = 0
 	}
-	var foreign error
+	var other error
 	for {
 		frame, err := l.frameMBAP()
 		if err != nil {
-			if foreign != nil && err == ErrTimeout {
-				return nil, foreign
+			if other != nil && err == ErrTimeout {
+				return nil, silence{other}
 			}
 			return nil, err
 		}
@@ -30,7 +30,7 @@ func (l *link) receiveMBAP(req []byte) ([]byte, error) {
 			continue
 		case frame[6] != req[6]:
 			l.traffic.stray++
-			foreign = protocolError("unit %d was asked, unit %d answered", req[6], frame[6])
+			other = foreign(req[6], frame[6])
 			continue
 		}
 		if err := checkAnswer(req[mbapSize:], frame[mbapSize:]); err != nil {

@@ -41,10 +41,7 @@ type Device struct {
 	Unit     byte          // 0 to 255; on serial lines 1 to 247, 0 is broadcast
 	Interval time.Duration // between cycles
 	Timeout  time.Duration // from the end of a request to the first byte of its answer; 0: 1 s
-	// Retries is how often a request is repeated within the cycle after a timeout. On a serial line
-	// repeated requests look alike: with Retries, Timeout should be at least half of what the device
-	// may ever take, or a late answer could be taken for a newer one.
-	Retries  int
+	Retries  int           // how often a request is repeated within the cycle after a timeout
 	Patience time.Duration // how long a device that is busy (exceptions 5 and 6) is asked again; 0: Timeout
 	Backoff  adapters.Backoff
 	// Limits of one request; 0: 125 registers, 2000 bits.

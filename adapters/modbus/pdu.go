@@ -35,6 +35,17 @@ func counted(function byte) bool {
 	return function >= 1 && function <= 4 || function == 23
 }
 
+// repeated is how many bytes at the start of its answer a write request has in common with it.
+func repeated(function byte) int {
+	switch function {
+	case 5, 6, 15, 16:
+		return 5
+	case 22:
+		return 7
+	}
+	return 1
+}
+
 // checkAnswer tells whether a PDU answers a request: of its function or an exception to it, and of
 // the length that was asked for. goburrow's Client relies on it: it takes every other function for an
 // exception, and believes whatever length it is given.
@@ -54,6 +65,9 @@ func checkAnswer(req, resp []byte) error {
 	want := answerLen(req)
 	if want >= 0 && len(resp) != want {
 		return protocolError("%d bytes, where the request asks for %d", len(resp), want)
+	}
+	if n := min(repeated(resp[0]), len(req), len(resp)); string(resp[:n]) != string(req[:n]) {
+		return protocolError("the answer says that % x was written, not % x", resp[1:n], req[1:n])
 	}
 	if counted(resp[0]) && int(resp[1]) != len(resp)-2 {
 		return protocolError("a byte count of %d with %d bytes", resp[1], len(resp)-2)

@@ -1,13 +1,16 @@
 package modbus
 
 import (
+	"encoding/binary"
 	"errors"
 	"os"
+	"slices"
 	"time"
 )
 
 // What may still be on the line from before must not be taken for the answer to what is asked next.
-// Over TCP and UDP the transaction id tells; elsewhere the line is emptied, and waited for.
+// Over TCP and UDP the transaction id tells; elsewhere the line is emptied, and a device that owes an
+// answer is asked something else first.
 
 // quietTime is how long a line must be silent until nothing more is expected: USB adapters and
 // serial servers hand on what they received every 16 ms and more.
@@ -15,10 +18,14 @@ const quietTime = 50 * time.Millisecond
 
 // A debt is an answer that was given up, and may still come.
 type debt struct {
-	until    time.Time
+	since    time.Time
 	function byte
-	size     int
+	size     int // of the PDU, as answerLen has it
 }
+
+// owedFor is how late an answer may come: longer than any device takes, and as long as a radio link
+// between serial servers may hold back what it is to carry.
+const owedFor = time.Minute
 
 // clear throws away what came since the last exchange.
 func (l *link) clear() error {
@@ -44,7 +51,7 @@ func (l *link) clear() error {
 // flush reads what waits in a connection, which cannot be discarded otherwise, for as long as an
 // answer that was given up may turn up there.
 func (l *link) flush() error {
-	for !l.gaveUp.IsZero() && time.Since(l.gaveUp) < time.Minute {
+	for !l.gaveUp.IsZero() && time.Since(l.gaveUp) < owedFor {
 		l.line.SetReadDeadline(time.Now().Add(time.Millisecond))
 		if err := l.ctx.Err(); err != nil {
 			return err
@@ -89,35 +96,68 @@ func (l *link) owe(req []byte) {
 		return // the transaction id tells what is old
 	}
 	if l.owed == nil {
-		l.owed = map[byte]debt{}
+		l.owed = map[byte][]debt{}
 	}
 	l.gaveUp = time.Now()
-	l.owed[l.unit] = debt{l.gaveUp.Add(l.timeout), l.function(req), l.longest(req)}
+	pdu := l.pduOf(req)
+	d := debt{l.gaveUp, pdu[0], answerLen(pdu)}
+	l.owed[l.unit] = append(l.still(l.unit, d), d)
 }
 
-// outwait listens for an answer that a unit still owes, where it would look like the answer to the
-// request that is about to be sent. Other units, and other requests, are not held up by it.
-func (l *link) outwait(unit byte, req []byte) error {
-	d, owes := l.owed[unit]
-	if !owes {
+// still returns what a unit owes and may yet send, without debts of the same look as d.
+func (l *link) still(unit byte, d debt) []debt {
+	return slices.DeleteFunc(l.owed[unit], func(o debt) bool { return o.alike(d) || time.Since(o.since) > owedFor })
+}
+
+// alike tells whether two answers look the same until their data.
+func (d debt) alike(o debt) bool { return d.function == o.function && d.size == o.size }
+
+// settle makes sure that an answer which is still owed is not taken for the one to req. A device
+// answers in order: once it has answered a request whose answer looks different, everything from
+// before has come, or never will. So where it matters such a request goes ahead, for fewer elements
+// or for more; that costs an exchange after a timeout, and no waiting.
+func (l *link) settle(req []byte) error {
+	unit := l.unitOf(req)
+	if len(l.owed[unit]) == 0 {
 		return nil
 	}
-	delete(l.owed, unit)
-	if d.function != l.function(req) || d.size != l.longest(req) {
+	pdu := l.pduOf(req)
+	if pdu[0] < 1 || pdu[0] > 4 || len(pdu) != 5 {
+		return nil // what answers a write says what was written
+	}
+	if owed := l.still(unit, debt{}); !slices.ContainsFunc(owed, debt{function: pdu[0], size: answerLen(pdu)}.alike) {
 		return nil
 	}
-	l.line.SetReadDeadline(d.until)
-	if err := l.ctx.Err(); err != nil {
+	if other := l.otherCount(unit, pdu); other > 0 {
+		probe := append([]byte{unit}, pdu...)
+		binary.BigEndian.PutUint16(probe[4:], uint16(other))
+		_, err := l.carry(l.frame(probe))
 		return err
 	}
-	n, err := l.line.Read(l.buf[:])
-	l.traffic.stray += uint64(n)
-	switch {
-	case n > 0:
-		l.traffic.late++
-		return l.drain()
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return l.ctx.Err()
+	return nil
+}
+
+// otherCount returns for how many elements to ask so that the answer to a read request looks like none
+// that is owed: as near as possible to what is wanted, below it rather than above.
+func (l *link) otherCount(unit byte, pdu []byte) int {
+	at, count := int(binary.BigEndian.Uint16(pdu[1:])), int(binary.BigEndian.Uint16(pdu[3:]))
+	step, most := 1, Holding.limit()
+	if pdu[0] <= 2 {
+		step, most = 8, Coil.limit() // the answer counts bytes
 	}
-	return l.ioError("read", err)
+	most = min(most, 1<<16-at)
+	probe := slices.Clone(pdu)
+	for n := step; n < most; n += step {
+		// Two registers less rather than one: some devices refuse half a number.
+		for _, c := range [...]int{count - 2*n, count - n, count + n} {
+			if c < 1 || c > most {
+				continue
+			}
+			binary.BigEndian.PutUint16(probe[3:], uint16(c))
+			if !slices.ContainsFunc(l.owed[unit], debt{function: pdu[0], size: answerLen(probe)}.alike) {
+				return c
+			}
+		}
+	}
+	return 0
 }

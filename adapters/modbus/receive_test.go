@@ -34,7 +34,6 @@ func receiving(f Framing, in []byte, piece int) *link {
 	l := &link{ctx: context.Background(), timeout: time.Second}
 	l.framing = f
 	l.line = &played{in, piece}
-	l.unhook = func() bool { return true }
 	return l
 }
 

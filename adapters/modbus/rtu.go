@@ -1,7 +1,5 @@
 package modbus
 
-import "time"
-
 // An RTU frame is the unit id, the PDU and a CRC; nothing in it says how long it is, so the answer's
 // length follows from the request's [SL 2.5.1].
 
@@ -49,14 +47,9 @@ func (l *link) receiveRTU(req []byte) ([]byte, error) {
 			return frame, nil
 		}
 		if want := l.longest(req); !hurry && l.have >= want {
-			// All that was asked for is here, and it is damaged: only what a slow adapter still
-			// holds back is waited for.
 			hurry = true
-			if soon := time.Now().Add(max(l.gap(), quietTime)); soon.Before(l.due) {
-				l.line.SetReadDeadline(soon)
-				if err := l.ctx.Err(); err != nil {
-					return nil, err
-				}
+			if err := l.hasten(); err != nil {
+				return nil, err
 			}
 		}
 	}
@@ -95,6 +88,9 @@ func sizeRTU(req, b []byte) (int, bool) {
 	if counted(req[1]) && len(b) >= 3 && int(b[2]) != n-2 {
 		return 0, false
 	}
+	if same := min(1+repeated(req[1]), len(b)); string(b[:same]) != string(req[:same]) {
+		return 0, false // it answers an earlier write
+	}
 	return n + 3, true
 }
 
@@ -110,9 +106,9 @@ func (l *link) damaged(req, got []byte) error {
 	}
 	if len(got) >= 4 && crcGood(got) {
 		if got[0] != req[0] {
-			return protocolError("unit %d was asked, unit %d answered", req[0], got[0])
+			return silence{foreign(req[0], got[0])}
 		}
 		return protocolError("function %d was asked, %d answered", req[1], got[1])
 	}
-	return ErrChecksum
+	return silence{ErrChecksum}
 }
