@@ -152,7 +152,9 @@ func (b *Bus) turn(ctx context.Context, schedule *adapters.Schedule, id int, due
 		b.stands(err)
 		b.offline(schedule, id, c.err, c.time)
 	default:
-		b.stands(err)
+		if c.asked {
+			b.stands(err)
+		}
 		b.deliver(d, set, &c)
 		if c.lost {
 			// Looking for the model takes many requests.

@@ -96,3 +96,38 @@ func TestAWriteGoesInFrontAndIsReadBack(t *testing.T) {
 		t.Error("300 fits into eight bits")
 	}
 }
+
+// Function 22 writes a whole register, too, where it is asked for.
+func TestTheFunctionThatWritesIsTheOneAskedFor(t *testing.T) {
+	m := sim.NewModbus()
+	u := m.Unit(1).Set(sim.HoldingRegisters, 0, 1, 2).Set(sim.Coils, 0, 0)
+	c := newClient(t, modbus.Options{Framing: modbus.TCP, Address: tcpServer(t, m)})
+	for _, w := range []struct {
+		function byte
+		kind     modbus.Kind
+		typ      string
+		first    byte // function that goes over the wire first
+	}{
+		{0, modbus.Coil, "bool", 5}, {5, modbus.Coil, "bool", 5}, {15, modbus.Coil, "bool", 15},
+		{0, modbus.Holding, "uint16", 6}, {6, modbus.Holding, "uint16", 6}, {16, modbus.Holding, "uint16", 16},
+		{22, modbus.Holding, "uint16", 22}, {23, modbus.Holding, "uint16", 23},
+		{0, modbus.Holding, "uint32", 16}, {23, modbus.Holding, "uint32", 23},
+		{0, modbus.Holding, "uint8_high", 22}, {22, modbus.Holding, "uint8_low", 22},
+	} {
+		p := point("x", w.kind, 0, field(t, w.typ))
+		p.Function = w.function
+		for _, v := range []uint64{1, 0} {
+			value := adapters.UintValue(v)
+			if w.kind == modbus.Coil {
+				value = adapters.BoolValue(v == 1)
+			}
+			u.Requests()
+			if got, err := c.Write(t.Context(), 1, p, value); err != nil || got != value {
+				t.Errorf("function %d of a %s: %v, %v", w.function, w.typ, got, err)
+			}
+			if r := u.Requests(); r[0].PDU[0] != w.first {
+				t.Errorf("function %d of a %s: function %d was sent", w.function, w.typ, r[0].PDU[0])
+			}
+		}
+	}
+}

@@ -53,7 +53,7 @@ func (c *Client) unit(ctx context.Context, unit byte) *device {
 // or bits from the lowest of the first byte on. It is valid until the next request.
 func (c *Client) Read(ctx context.Context, unit byte, k Kind, address uint16, count int) ([]byte, error) {
 	d := c.unit(ctx, unit)
-	return d.patiently(ctx, &c.link, func() ([]byte, error) { return d.read(k, address, count) })
+	return d.patiently(ctx, d.Patience, func() ([]byte, error) { return d.read(k, address, count) })
 }
 
 // Write writes a point and reads it back. On a serial line unit 0 is all devices at once: none of
@@ -74,7 +74,7 @@ func (c *Client) Write(ctx context.Context, unit byte, p Point, v adapters.Value
 		}
 		return v, d.send(&p, raw, true)
 	}
-	got, _, err := d.put(ctx, &c.link, &p, v)
+	got, _, err := d.put(ctx, &p, v)
 	return got, err
 }
 

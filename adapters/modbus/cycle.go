@@ -13,7 +13,9 @@ type cycle struct {
 	bus      *Bus
 	dev      *device
 	ctx      context.Context
+	begin    time.Time
 	time     adapters.Instant // arrival of the first answer
+	asked    bool             // something was sent, or at least tried to
 	answered bool
 	lost     bool // the SunSpec model that the points are in was not found
 	failures int  // blocks that were not had
@@ -25,13 +27,16 @@ type cycle struct {
 const (
 	maxFailures = 3  // blocks that are damaged or mute until the rest of the cycle is given up
 	maxExtra    = 64 // requests to find bad addresses; what is left is found in the next cycles
+	// maxSearch is how long more than that many may take: over a fast line all is found at once.
+	maxSearch = 500 * time.Millisecond
 )
 
 // run asks for all that the groups in set need. It returns nil if the device answered, whatever it said; else the error
 // by which it is known to be offline.
 func (c *cycle) run(set uint64) error {
 	d := c.dev
-	blocks := d.blocks(set, time.Now())
+	c.begin = time.Now()
+	blocks := d.blocks(set, c.begin)
 	for n := range d.items {
 		d.reason[n] = adapters.ReasonNotReady
 		if t := d.learned.troubles[n]; t != nil {
@@ -68,6 +73,7 @@ func (c *cycle) run(set uint64) error {
 			return err
 		}
 	}
+	d.impatient = false
 	return nil
 }
 
@@ -97,18 +103,19 @@ func (c *cycle) fetch(b *block) error {
 	switch {
 	case disconnected(err):
 		return err
+	case !c.answered:
+		return err
 	case silent(err):
-		if !c.answered {
-			return err
-		}
 		d.learned.mute(b, time.Now())
 		c.fail(b, reasonOf(err))
+	case busy(err):
+		// It was asked long enough: from now on once in a cycle, until it has time again.
+		d.impatient = true
+		return err
 	case illegal(err), code == 4:
 		return c.part(b, err)
 	case code == 1:
-		for _, n := range b.items {
-			d.learned.refuse(n, err, time.Now())
-		}
+		d.learned.refuse(b, err, time.Now())
 		c.fail(b, reasonOf(err))
 		return nil
 	default:
@@ -123,10 +130,10 @@ func (c *cycle) fetch(b *block) error {
 // ask carries out the request of a block, again where that may help.
 func (c *cycle) ask(b *block) ([]byte, error) {
 	d, l := c.dev, &c.bus.link
-	l.ctx, l.timeout = c.ctx, d.Timeout
+	l.ctx, l.timeout, c.asked = c.ctx, d.Timeout, true
 	timeouts, damaged := d.Retries, 1
 	for {
-		data, err := d.patiently(c.ctx, l, func() ([]byte, error) { return d.read(b.kind, b.address, b.count) })
+		data, err := d.patiently(c.ctx, d.patience(), func() ([]byte, error) { return d.read(b.kind, b.address, b.count) })
 		if err == nil || exception(err) != 0 && !silent(err) {
 			if !c.answered {
 				c.answered = true
@@ -137,8 +144,10 @@ func (c *cycle) ask(b *block) ([]byte, error) {
 		switch {
 		case c.ctx.Err() != nil:
 			return nil, c.ctx.Err()
-		case silent(err) && timeouts > 0:
-			timeouts--
+		case silent(err):
+			if timeouts--; timeouts < 0 {
+				return nil, err
+			}
 		case (errors.Is(err, ErrChecksum) || errors.Is(err, ErrProtocol)) && damaged > 0:
 			damaged--
 		default:
@@ -152,11 +161,11 @@ func (c *cycle) part(b *block, refusal error) error {
 	d := c.dev
 	reason := reasonOf(refusal)
 	if len(b.items) == 1 {
-		d.learned.refuse(b.items[0], refusal, time.Now())
+		d.learned.refuse(b, refusal, time.Now())
 		c.fail(b, reason)
 		return nil
 	}
-	if c.extra >= maxExtra {
+	if c.extra >= maxExtra && time.Since(c.begin) > min(maxSearch, d.Interval/2) {
 		c.fail(b, reason)
 		return nil
 	}

@@ -2,6 +2,8 @@ package modbus
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -29,8 +31,10 @@ type device struct {
 	plans   map[uint64][]block // by the set of groups that are due
 	first   int                // the block that a cycle begins with, turned on after a failure
 	noMask  bool               // the device does not know function 22
-	base    uint16             // SunSpec: the model's first register, from which addresses count
-	located bool               // SunSpec: base is known
+	// impatient: the device was busy for as long as it may be, and has not answered everything since.
+	impatient bool
+	base      uint16 // SunSpec: the model's first register, from which addresses count
+	located   bool   // SunSpec: base is known
 
 	status adapters.DeviceStatus
 }
@@ -222,10 +226,11 @@ func (d *device) blocks(set uint64, now time.Time) []block {
 	}
 	var want []int
 	seen := make([]bool, len(d.items))
+	doubts := map[int]bool{}
 	add := func(n int) {
 		if n >= 0 && !seen[n] {
 			seen[n] = true
-			if d.learned.ask(n, now) {
+			if d.learned.ask(n, now, doubts) {
 				want = append(want, n)
 			}
 		}
@@ -286,8 +291,8 @@ func (d *device) reading(p int) adapters.Reading {
 		if r.Reason = d.reason[f]; r.Reason != "" {
 			return r
 		}
-		exp = int(int16(uint16(d.raw[f][0])<<8 | uint16(d.raw[f][1])))
-		if exp < -10 || exp > 10 { // SunSpec's range; 0x8000 says that there is none
+		var err error
+		if exp, err = factor(d.raw[f]); err != nil {
 			r.Reason = adapters.ReasonSentinel
 			return r
 		}
@@ -298,6 +303,17 @@ func (d *device) reading(p int) adapters.Reading {
 	return r
 }
 
+// factor reads the register that a scale factor is in: the exponent of ten.
+func factor(raw []byte) (int, error) {
+	exp := int(int16(binary.BigEndian.Uint16(raw)))
+	if exp < -10 || exp > 10 { // SunSpec's range; 0x8000 says that there is none
+		return 0, errNoFactor
+	}
+	return exp, nil
+}
+
+var errNoFactor = errors.New("modbus: the device has no scale factor for this point")
+
 // decode decodes a point. With a scale factor the value is always a float, for the factor may change.
 func (p *Point) decode(raw []byte, exp int) (adapters.Value, adapters.Reason) {
 	v, reason := p.Field.DecodeExp(raw, exp)
@@ -307,13 +323,21 @@ func (p *Point) decode(raw []byte, exp int) (adapters.Value, adapters.Reason) {
 	return v, reason
 }
 
-// patiently asks again while the device is busy.
-func (d *device) patiently(ctx context.Context, l *link, ask func() ([]byte, error)) ([]byte, error) {
+// patience is how long the device is asked again in a cycle while it is busy.
+func (d *device) patience() time.Duration {
+	if d.impatient {
+		return 0
+	}
+	return d.Patience
+}
+
+// patiently asks again while the device is busy, for a limited time.
+func (d *device) patiently(ctx context.Context, limit time.Duration, ask func() ([]byte, error)) ([]byte, error) {
 	data, err := ask()
 	if !busy(err) {
 		return data, err
 	}
-	end := time.Now().Add(d.Patience)
+	end := time.Now().Add(limit)
 	for pause := 50 * time.Millisecond; busy(err); pause = min(2*pause, 5*time.Second) {
 		if time.Now().Add(pause).After(end) {
 			return nil, err

@@ -506,9 +506,49 @@ func alwaysLate(t *testing.T, f modbus.Framing, retries int, delay time.Duration
 			}
 		}
 	}
-	if least := 500; good < least && delay*time.Duration(retries+1) < 3*time.Second { // the simulated line carries nothing while an answer is delayed
+	if least := 500; good < least && delay*time.Duration(retries+1) < 2*time.Second { // the simulated line carries nothing while an answer is delayed
 		t.Errorf("only %d good readings of both devices, want %d", good, least)
 	}
+}
+
+// The answer to a write says what was written: one that came late is not taken for the next one's.
+func TestALateAnswerToAWriteIsNotTakenForTheNextOne(t *testing.T) {
+	each(t, all, func(t *testing.T, m *sim.Modbus, u *sim.ModbusUnit, c *modbus.Client) {
+		p, q := point("x", modbus.Holding, 0, field(t, "uint16")), point("y", modbus.Holding, 1, field(t, "uint16"))
+		mustRead(t, c, modbus.Holding, 0, 100)
+		c.Timeout = 200 * time.Millisecond
+		for n := range uint64(3) {
+			u.Fault(sim.ModbusFault{Delay: 260 * time.Millisecond})
+			if _, err := c.Write(t.Context(), 1, p, adapters.UintValue(n)); !errors.Is(err, modbus.ErrTimeout) {
+				t.Fatalf("late by 60 ms: %v", err)
+			}
+			if v, err := c.Write(t.Context(), 1, q, adapters.UintValue(10+n)); err != nil || v != adapters.UintValue(10+n) {
+				t.Fatalf("%v, %v", v, err)
+			}
+			mustRead(t, c, modbus.Holding, 0, uint16(n))
+		}
+	})
+}
+
+// One caller's context does not end the exchanges of the next one.
+func TestAContextEndsItsOwnExchangeOnly(t *testing.T) {
+	each(t, all, func(t *testing.T, m *sim.Modbus, u *sim.ModbusUnit, c *modbus.Client) {
+		c.Timeout = 10 * time.Second
+		first, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := c.Read(first, 1, modbus.Holding, 0, 1); err != nil {
+			t.Fatal(err)
+		}
+		u.Fault(sim.ModbusFault{Delay: 2 * time.Second})
+		mustRead(t, c, modbus.Holding, 1, 101)
+		u.Always(&sim.ModbusFault{Silent: true})
+		third, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+		defer cancel()
+		begin := time.Now()
+		if _, err := c.Read(third, 1, modbus.Holding, 0, 1); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) > 100*time.Millisecond {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+	})
 }
 
 // rtsLine is a line with an RTS that is recorded.

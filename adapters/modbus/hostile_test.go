@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,6 +100,197 @@ func TestAFIFOQueueOfNothingIsAnError(t *testing.T) {
 			t.Errorf("% x, %v", got, err)
 		}
 	})
+}
+
+// neighbours runs a device on an RTU line between two others and returns how often it was asked in ten
+// minutes, and how many good samples the others gave, 601 each when nothing is in their way.
+func neighbours(t *testing.T, serve func(*sim.Modbus) func(io.ReadWriter) error, spoil func(*sim.ModbusUnit)) (asked, good int) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		m := sim.NewModbus()
+		s := newSink()
+		o := modbus.Options{Framing: modbus.RTU, Port: port.Config{Name: "p", Baud: 19200}, Open: pipeLine(t, serve(m)), Sink: s}
+		for unit := byte(1); unit <= 3; unit++ {
+			m.Unit(unit).Set(sim.HoldingRegisters, 0, make([]uint16, 20)...)
+			d := modbus.Device{Name: fmt.Sprint("dev", unit), Unit: unit, Interval: time.Second, Timeout: 500 * time.Millisecond, Points: registers(t, 0, 20), Hole: -1}
+			for i := range d.Points {
+				d.Points[i].Address = uint16(i) / 5 * 100 // four blocks
+				d.Points[i].Address += uint16(i) % 5
+			}
+			for block := range uint16(4) {
+				m.Unit(unit).Set(sim.HoldingRegisters, 100*block, make([]uint16, 5)...)
+			}
+			o.Devices = append(o.Devices, d)
+		}
+		spoil(m.Unit(2))
+		_, stop := start(t, o)
+		time.Sleep(10*time.Minute + 500*time.Millisecond)
+		stop()
+		asked = m.Unit(2).Count()
+		for _, name := range []string{"dev1", "dev3"} {
+			for _, sample := range s.of(name) {
+				if get(t, sample, "r0").Quality == adapters.Good {
+					good++
+				}
+			}
+		}
+	})
+	return asked, good
+}
+
+// steps is how often a device that backs off is tried at most in ten minutes: seven times until it is
+// asked once a minute, then once in 45 s, for the pauses are shortened by up to a quarter.
+const steps = 7 + 14
+
+// A noisy line gives a byte or two when a transceiver turns around, also where nobody answers.
+type noisy struct{ io.ReadWriter }
+
+func (n *noisy) Read(b []byte) (int, error) {
+	k, err := n.ReadWriter.Read(b)
+	if k > 0 && b[0] == 2 {
+		if _, err := n.ReadWriter.Write([]byte{0x00, 0xff}); err != nil {
+			return 0, err
+		}
+	}
+	return k, err
+}
+
+func TestNoiseInsteadOfAnAnswerCostsOneTimeoutPerBackoffStep(t *testing.T) {
+	asked, good := neighbours(t,
+		func(m *sim.Modbus) func(io.ReadWriter) error {
+			return func(line io.ReadWriter) error { return m.ServeRTU(&noisy{line}) }
+		},
+		func(u *sim.ModbusUnit) { u.Always(&sim.ModbusFault{Silent: true}) })
+	if asked > steps || good < 2*601-asked {
+		t.Errorf("asked %d times, its neighbours gave %d good samples of 1202", asked, good)
+	}
+}
+
+func TestHalfAnAnswerIsAskedForOnceMoreAndBacksOff(t *testing.T) {
+	asked, good := neighbours(t,
+		func(m *sim.Modbus) func(io.ReadWriter) error { return m.ServeRTU },
+		func(u *sim.ModbusUnit) { u.Always(&sim.ModbusFault{Cut: 6}) })
+	if asked > 3*steps || good < 2*601-2*asked {
+		t.Errorf("asked %d times, its neighbours gave %d good samples of 1202", asked, good)
+	}
+}
+
+// Whatever a device does to its answers, and however late they are: what is taken for good is right.
+func TestNothingThatADeviceDoesMakesAWrongValue(t *testing.T) {
+	for _, f := range all {
+		for seed := range uint64(4) {
+			t.Run(fmt.Sprint(f, " ", seed), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { mischief(t, f, rand.New(rand.NewPCG(seed, 1))) })
+			})
+		}
+	}
+}
+
+func mischief(t *testing.T, f modbus.Framing, r *rand.Rand) {
+	m := sim.NewModbus()
+	s := newSink()
+	serve := map[modbus.Framing]func(io.ReadWriter) error{modbus.TCP: m.ServeConn, modbus.RTU: m.ServeRTU, modbus.RTUOverTCP: m.ServeRTU, modbus.ASCII: m.ServeASCII}[f]
+	o := modbus.Options{Framing: f, Address: "h:1", Port: port.Config{Name: "p"}, Sink: s, Dial: pipeDial(t, serve), Open: pipeLine(t, serve),
+		Backoff: adapters.Backoff{Min: 100 * time.Millisecond, Max: time.Second}}
+	for unit := byte(1); unit <= 3; unit++ {
+		u := m.Unit(unit)
+		d := modbus.Device{Name: fmt.Sprint("dev", unit), Unit: unit, Interval: time.Second, Timeout: 100 * time.Millisecond, Retries: int(unit) - 1, Hole: -1,
+			Backoff: adapters.Backoff{Min: 200 * time.Millisecond, Max: 2 * time.Second}}
+		// Blocks of one, one, two, two and three registers, and of bits.
+		for at, size := range map[uint16]uint16{0: 1, 10: 1, 20: 2, 30: 2, 40: 3} {
+			for i := range size {
+				u.Set(sim.HoldingRegisters, at+i, 1000*uint16(unit)+at+i)
+				d.Points = append(d.Points, point(fmt.Sprint("h", at+i), modbus.Holding, at+i, field(t, "uint16")))
+			}
+			u.Set(sim.InputRegisters, at, 1000*uint16(unit)+500+at)
+			d.Points = append(d.Points, point(fmt.Sprint("i", at), modbus.Input, at, field(t, "uint16")))
+			u.Set(sim.Coils, at, at/10%2)
+			d.Points = append(d.Points, point(fmt.Sprint("c", at), modbus.Coil, at, field(t, "bool")))
+		}
+		o.Devices = append(o.Devices, d)
+		for range 20000 {
+			u.Fault(misdeed(r, f))
+		}
+	}
+	_, stop := start(t, o)
+	time.Sleep(10 * time.Minute)
+	stop()
+	good := 0
+	for i, d := range o.Devices {
+		for _, sample := range s.of(d.Name) {
+			for _, reading := range sample.Readings {
+				p := &d.Points[reading.Point]
+				right := adapters.UintValue(1000*uint64(i+1) + uint64(p.Address))
+				switch p.Kind {
+				case modbus.Input:
+					right = adapters.UintValue(1000*uint64(i+1) + 500 + uint64(p.Address))
+				case modbus.Coil:
+					right = adapters.BoolValue(p.Address/10%2 == 1)
+				}
+				if reading.Quality != adapters.Good {
+					continue
+				}
+				if good++; reading.Value != right {
+					t.Fatalf("%s of %s is %v at %v, want %v", p.Name, d.Name, reading.Value, time.Duration(sample.Time), right)
+				}
+			}
+		}
+	}
+	if good < 500 {
+		t.Errorf("only %d good readings", good)
+	}
+}
+
+// misdeed returns a fault, or none, at random.
+func misdeed(r *rand.Rand, framing modbus.Framing) (f sim.ModbusFault) {
+	kinds := 25
+	if framing != modbus.TCP {
+		// What says that it is of another unit, function or length, and comes late, is what it says.
+		kinds = 22
+	}
+	switch r.IntN(kinds) {
+	case 0:
+		f.Delay = time.Duration(r.IntN(3000)) * time.Millisecond
+	case 1, 2:
+		f.Delay = 90*time.Millisecond + time.Duration(r.IntN(60))*time.Millisecond
+	case 3:
+		f.Cut = 1 + r.IntN(12)
+	case 4:
+		f.Split, f.Delay = 1+r.IntN(8), time.Duration(r.IntN(105))*time.Millisecond
+	case 5:
+		f.Before = []byte{1, 3, 2, byte(r.Uint32())}[:1+r.IntN(4)]
+	case 6:
+		f.After = []byte{byte(1 + r.IntN(3)), 3, 2, byte(r.Uint32())}[:1+r.IntN(4)]
+	case 7:
+		f.Corrupt = true
+	case 22:
+		f.WrongUnit = byte(1 + r.IntN(4))
+	case 23:
+		f.Short = 2 * (1 + r.IntN(2))
+	case 10:
+		f.Exception = byte(5 + r.IntN(2))
+	case 11:
+		f.Silent = true
+	case 12:
+		f.Trickle = time.Duration(1+r.IntN(30)) * time.Millisecond
+	case 13:
+		f.Cut, f.Disconnect = r.IntN(10), true
+	case 14:
+		f.WrongTx = uint16(0x8000 + r.IntN(3))
+	case 24:
+		f.WrongFunc = byte(1 + r.IntN(4))
+	}
+	return f
+}
+
+// Patience with a busy device is at its neighbours' cost: one that is busy for ever has it once.
+func TestADeviceThatIsBusyForEverIsAskedOnceInACycle(t *testing.T) {
+	asked, good := neighbours(t,
+		func(m *sim.Modbus) func(io.ReadWriter) error { return m.ServeRTU },
+		func(u *sim.ModbusUnit) { u.Always(&sim.ModbusFault{Exception: 6}) })
+	if asked > 601+10 || good < 2*601-2 {
+		t.Errorf("asked %d times, its neighbours gave %d good samples of 1202", asked, good)
+	}
 }
 
 // Many devices refuse everything while they start.

@@ -97,6 +97,53 @@ func TestManyBadRegistersAreFoundInAFewCycles(t *testing.T) {
 	}, 100, nil)
 }
 
+// A fast line is given no more cycles than it takes.
+func TestManyBadRegistersAreFoundInOneCycleOverAFastLine(t *testing.T) {
+	learn(t, func(t *testing.T, u *sim.ModbusUnit, s *sink) {
+		settle(t, s, 1)
+		for a := uint16(0); a < 100; a += 3 {
+			u.Clear(sim.HoldingRegisters, a)
+		}
+		sample := s.next(t)
+		for i := range 100 {
+			if i%3 == 0 {
+				want(t, sample, "r"+itoa(i), bad("refused: exception 2"))
+			} else {
+				want(t, sample, "r"+itoa(i), good(adapters.UintValue(uint64(i))))
+			}
+		}
+	}, 100, nil)
+}
+
+// A device that refuses everything is not asked for everything again and again.
+func TestADeviceThatRefusesEverythingIsAskedForLittle(t *testing.T) {
+	for _, code := range []byte{1, 2, 3, 4} {
+		learn(t, func(t *testing.T, u *sim.ModbusUnit, s *sink) {
+			u.Always(&sim.ModbusFault{Exception: code})
+			settle(t, s, 1)
+			first := len(u.Requests())
+			if first > 200 {
+				t.Errorf("exception %d: %d requests in the first cycle", code, first)
+			}
+			most := 0
+			for range 600 {
+				sample := s.next(t)
+				want(t, sample, "r99", bad(adapters.Reason("refused: exception "+itoa(int(code)))))
+				most = max(most, len(u.Requests()))
+			}
+			if most > 8 {
+				t.Errorf("exception %d: up to %d requests in a cycle later on", code, most)
+			}
+			u.Always(nil)
+			for begin := time.Now(); get(t, s.next(t), "r99").Quality != adapters.Good; {
+				if time.Since(begin) > time.Hour {
+					t.Fatalf("exception %d: nothing is read an hour later", code)
+				}
+			}
+		}, 100, nil)
+	}
+}
+
 func TestTheDevicesRealMaximumIsLearned(t *testing.T) {
 	learn(t, func(t *testing.T, u *sim.ModbusUnit, s *sink) {
 		settle(t, s, 1)
@@ -146,6 +193,21 @@ func TestAFunctionThatTheDeviceDoesNotKnowIsLeftOut(t *testing.T) {
 			t.Errorf("%d requests for what the device does not know", n)
 		}
 	}, 3, nil)
+}
+
+// What was refused as a whole is tried again as a whole.
+func TestAFunctionThatTheDeviceLearnsIsReadInOneRequestAgain(t *testing.T) {
+	learn(t, func(t *testing.T, u *sim.ModbusUnit, s *sink) {
+		u.Always(&sim.ModbusFault{Exception: 1})
+		settle(t, s, 1)
+		u.Always(nil)
+		u.Requests()
+		for get(t, s.next(t), "r0").Quality != adapters.Good {
+		}
+		if n := len(u.Requests()); n != 1 {
+			t.Errorf("%d requests until all is read again", n)
+		}
+	}, 100, nil)
 }
 
 // Some devices do not refuse an address that they do not have: they fall silent.

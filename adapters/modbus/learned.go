@@ -37,6 +37,7 @@ const (
 	failureWait = 10 * time.Second
 	maxWait     = 24 * time.Hour
 	sizeBelief  = 24 * time.Hour
+	maxDoubts   = 8 // refused addresses that are tried again in one cycle
 )
 
 // A sizeLimit is what is known of the most elements that a request may ask for: lo have been given,
@@ -114,10 +115,23 @@ func (l *learned) wakeAt(t time.Time) {
 }
 
 // ask tells whether an item is to be asked for. One that is in trouble, and whose time to be tried
-// again has come, is asked for apart from those that are not.
-func (l *learned) ask(n int, now time.Time) bool {
+// again has come, is asked for apart from those that are not; doubts are the cells of those that the
+// plan has already, for a device that refuses everything must not be asked for all of it at once.
+func (l *learned) ask(n int, now time.Time, doubts map[int]bool) bool {
 	t := l.troubles[n]
-	return t == nil || !t.until.After(now)
+	if t == nil {
+		return true
+	}
+	if t.until.After(now) {
+		return false
+	}
+	cell := l.items[n].cell
+	if len(doubts) >= maxDoubts && !doubts[cell] {
+		l.wakeAt(now) // in the next cycle
+		return false
+	}
+	doubts[cell] = true
+	return true
 }
 
 // avoid tells whether reading along the addresses from..to of a table would touch trouble.
@@ -157,15 +171,17 @@ func (l *learned) good(b *block) {
 	}
 }
 
-// refuse notes that an item is refused by itself.
-func (l *learned) refuse(n int, refusal error, now time.Time) {
+// refuse notes that a block is refused, and that parting it is of no use.
+func (l *learned) refuse(b *block, refusal error, now time.Time) {
 	wait := refusedWait
 	if exception(refusal) == gb.ExceptionCodeServerDeviceFailure {
 		wait = failureWait
 	}
-	l.trouble(n, reasonOf(refusal), wait, now)
 	l.cells++
-	l.items[n].cell = l.cells
+	for _, n := range b.items {
+		l.trouble(n, reasonOf(refusal), wait, now)
+		l.items[n].cell = l.cells
+	}
 }
 
 // mute notes that the device, which answers otherwise, does not answer for a block. The second time

@@ -227,16 +227,18 @@ func (l *link) carry(req []byte) ([]byte, error) {
 		resp, err = l.receiveRTU(req)
 	}
 	l.free = time.Now().Add(max(l.gap(), l.pauses.Request))
-	switch {
-	case err == nil:
+	if err == nil {
 		l.reused, l.mute = true, 0
-		delete(l.owed, l.unit)
+		l.paid(req, resp)
+		return resp, nil
+	}
+	l.owe(req)
+	switch {
 	case errors.Is(err, ErrLost):
 		l.close()
 	case errors.Is(err, ErrTimeout):
 		l.dirty = l.have > 0
 		l.mute++
-		l.owe(req)
 		if !l.framing.serial() && l.mute >= muteLimit || l.framing == TCP && l.dirty {
 			// Nobody behind this connection answers: it may be half open. Or a frame broke off, and
 			// what comes next would be taken for the rest of it.

@@ -51,7 +51,10 @@ func (l *link) clear() error {
 // flush reads what waits in a connection, which cannot be discarded otherwise, for as long as an
 // answer that was given up may turn up there.
 func (l *link) flush() error {
-	for !l.gaveUp.IsZero() && time.Since(l.gaveUp) < owedFor {
+	if l.gaveUp.IsZero() || time.Since(l.gaveUp) > owedFor {
+		return nil
+	}
+	for end := time.Now().Add(time.Second); time.Now().Before(end); {
 		l.line.SetReadDeadline(time.Now().Add(time.Millisecond))
 		if err := l.ctx.Err(); err != nil {
 			return err
@@ -112,34 +115,59 @@ func (l *link) still(unit byte, d debt) []debt {
 // alike tells whether two answers look the same until their data.
 func (d debt) alike(o debt) bool { return d.function == o.function && d.size == o.size }
 
-// settle makes sure that an answer which is still owed is not taken for the one to req. A device
-// answers in order: once it has answered a request whose answer looks different, everything from
-// before has come, or never will. So where it matters such a request goes ahead, for fewer elements
-// or for more; that costs an exchange after a timeout, and no waiting.
+// owes tells whether a unit may yet send an answer that looks like this.
+func (l *link) owes(unit, function byte, size int) bool {
+	return slices.ContainsFunc(l.owed[unit], debt{function: function, size: size}.alike)
+}
+
+// paid notes that an answer came. A device answers in order, so nothing from before is under way any
+// more; but an exception may be the one to an earlier request of the same function.
+func (l *link) paid(req, resp []byte) {
+	if len(l.owed[l.unit]) == 0 {
+		return
+	}
+	function := l.pduOf(req)[0]
+	if l.pduOf(resp)[0] != function && l.owesOf(l.unit, function) {
+		l.owe(req)
+		return
+	}
+	delete(l.owed, l.unit)
+}
+
+// settle makes sure that an answer which is still owed is not taken for the one to req. Where it could
+// be, a request goes ahead whose answer looks different; once that has come all is well. It costs an
+// exchange after a timeout, and no waiting.
 func (l *link) settle(req []byte) error {
 	unit := l.unitOf(req)
 	if len(l.owed[unit]) == 0 {
 		return nil
 	}
+	l.owed[unit] = l.still(unit, debt{})
 	pdu := l.pduOf(req)
 	if pdu[0] < 1 || pdu[0] > 4 || len(pdu) != 5 {
 		return nil // what answers a write says what was written
 	}
-	if owed := l.still(unit, debt{}); !slices.ContainsFunc(owed, debt{function: pdu[0], size: answerLen(pdu)}.alike) {
-		return nil
+	// Some devices do not answer functions that they do not know. So the same function comes first, and
+	// only where it is answered by an exception, which might be an old one, another.
+	for _, probe := range [...]func(byte, []byte) []byte{l.otherCount, l.otherFunction} {
+		if !l.owes(unit, pdu[0], answerLen(pdu)) {
+			return nil
+		}
+		if p := probe(unit, pdu); p != nil {
+			if _, err := l.carry(l.frame(append([]byte{unit}, p...))); err != nil {
+				return err
+			}
+		}
 	}
-	if other := l.otherCount(unit, pdu); other > 0 {
-		probe := append([]byte{unit}, pdu...)
-		binary.BigEndian.PutUint16(probe[4:], uint16(other))
-		_, err := l.carry(l.frame(probe))
-		return err
+	if l.owes(unit, pdu[0], answerLen(pdu)) {
+		return ErrTimeout
 	}
 	return nil
 }
 
-// otherCount returns for how many elements to ask so that the answer to a read request looks like none
-// that is owed: as near as possible to what is wanted, below it rather than above.
-func (l *link) otherCount(unit byte, pdu []byte) int {
+// otherCount returns a read request that differs in how many elements it asks for: as near as possible
+// to what is wanted, rather less than more. nil: there is none whose answer looks like none that is owed.
+func (l *link) otherCount(unit byte, pdu []byte) []byte {
 	at, count := int(binary.BigEndian.Uint16(pdu[1:])), int(binary.BigEndian.Uint16(pdu[3:]))
 	step, most := 1, Holding.limit()
 	if pdu[0] <= 2 {
@@ -154,10 +182,25 @@ func (l *link) otherCount(unit byte, pdu []byte) int {
 				continue
 			}
 			binary.BigEndian.PutUint16(probe[3:], uint16(c))
-			if !slices.ContainsFunc(l.owed[unit], debt{function: pdu[0], size: answerLen(probe)}.alike) {
-				return c
+			if !l.owes(unit, pdu[0], answerLen(probe)) {
+				return probe
 			}
 		}
 	}
-	return 0
+	return nil
+}
+
+// otherFunction returns a read request of a function of which nothing is owed, nil if there is none.
+func (l *link) otherFunction(unit byte, pdu []byte) []byte {
+	for _, k := range kinds {
+		if !l.owesOf(unit, k.read) {
+			return []byte{k.read, pdu[1], pdu[2], 0, 1}
+		}
+	}
+	return nil
+}
+
+// owesOf tells whether a unit may yet answer a request of a function.
+func (l *link) owesOf(unit, function byte) bool {
+	return slices.ContainsFunc(l.owed[unit], func(d debt) bool { return d.function == function })
 }

@@ -99,16 +99,21 @@ func (l *link) damaged(req, got []byte) error {
 	if l.echo && len(got) == len(req) {
 		return ErrTimeout
 	}
+	if crcGood(got) {
+		switch {
+		case got[0] != req[0]:
+			return silence{foreign(req[0], got[0])}
+		case got[1] != req[1]:
+			return protocolError("function %d was asked, %d answered", req[1], got[1])
+		case l.owes(got[0], got[1], len(got)-3):
+			return ErrTimeout
+		}
+		return protocolError("%d bytes, where the request asks for %d", len(got), l.longest(req))
+	}
 	for at := 0; at+2 <= len(got); at++ {
 		if got[at] == req[0] && got[at+1]&^exceptionBit == req[1] {
 			return ErrChecksum
 		}
-	}
-	if len(got) >= 4 && crcGood(got) {
-		if got[0] != req[0] {
-			return silence{foreign(req[0], got[0])}
-		}
-		return protocolError("function %d was asked, %d answered", req[1], got[1])
 	}
 	return silence{ErrChecksum}
 }

@@ -1,6 +1,7 @@
 package modbus_test
 
 import (
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -138,4 +139,24 @@ func TestAChainThatMakesNoSenseIsNotFollowedInEachCycle(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A command may come before the first poll.
+func TestAWriteFindsTheModelItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := sim.NewModbus()
+		u := m.Unit(1)
+		chain(u, 40000, 103, 1000, 0xffff, 0, 0)
+		u.Fault(sim.ModbusFault{Silent: true}) // the first poll
+		s := newSink()
+		b, _ := start(t, modbus.Options{Framing: modbus.TCP, Address: "h:1", Dial: pipeDial(t, m.ServeConn), Sink: s, Devices: []modbus.Device{sunspec(t)}})
+		want(t, s.next(t), "power", bad(adapters.ReasonTimeout))
+		if v, err := b.Write(t.Context(), "pv", "power", adapters.FloatValue(20)); err != nil || v != adapters.FloatValue(20) {
+			t.Errorf("%v, %v", v, err)
+		}
+		u.Set(sim.HoldingRegisters, 40072, 0x8000) // there is no scale factor
+		if _, err := b.Write(t.Context(), "pv", "power", adapters.FloatValue(20)); err == nil || !strings.Contains(err.Error(), "no scale factor") {
+			t.Errorf("%v", err)
+		}
+	})
 }

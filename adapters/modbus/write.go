@@ -77,14 +77,15 @@ func (b *Bus) serveWrites(ctx context.Context) {
 func (b *Bus) write(ctx context.Context, w *write) {
 	var r written
 	if r.err = w.ctx.Err(); r.err == nil {
-		p := w.dev.at(w.point)
-		l := &b.link
-		l.ctx, l.timeout = ctx, w.dev.Timeout
+		b.link.ctx, b.link.timeout = ctx, w.dev.Timeout
 		reading := adapters.Reading{Quality: adapters.Bad}
 		if len(w.dev.SunSpec) > 0 && !w.dev.located {
-			r.err = ErrNoModel
-		} else {
-			r.value, reading, r.err = w.dev.put(ctx, l, &p, w.value)
+			c := cycle{bus: b, dev: w.dev, ctx: ctx}
+			r.err = c.locate()
+		}
+		if r.err == nil {
+			p := w.dev.at(w.point)
+			r.value, reading, r.err = w.dev.put(ctx, &p, w.value)
 		}
 		if reading.Quality != adapters.Bad || reading.Reason != "" {
 			// What was read back is news, for all.
@@ -92,7 +93,7 @@ func (b *Bus) write(ctx context.Context, w *write) {
 			b.Sink.Offer(adapters.Sample{Schema: &w.dev.schema, Time: b.Clock(), Readings: []adapters.Reading{reading}})
 		}
 		if r.err != nil {
-			r.err = fmt.Errorf("modbus: write %q of %q: %w", p.Name, w.dev.Name, r.err)
+			r.err = fmt.Errorf("modbus: write %q of %q: %w", w.dev.Points[w.point].Name, w.dev.Name, r.err)
 		}
 	}
 	w.done <- r
@@ -100,7 +101,7 @@ func (b *Bus) write(ctx context.Context, w *write) {
 
 // put writes one point, reads it back and returns what it holds then; the reading is that of a sample,
 // bad without a reason where nothing was read.
-func (d *device) put(ctx context.Context, l *link, p *Point, v adapters.Value) (adapters.Value, adapters.Reading, error) {
+func (d *device) put(ctx context.Context, p *Point, v adapters.Value) (adapters.Value, adapters.Reading, error) {
 	none := adapters.Reading{Quality: adapters.Bad}
 	exp := 0
 	if f := p.Factor; f != nil {
@@ -108,7 +109,9 @@ func (d *device) put(ctx context.Context, l *link, p *Point, v adapters.Value) (
 		if err != nil {
 			return adapters.Value{}, none, err
 		}
-		exp = int(int16(binary.BigEndian.Uint16(data)))
+		if exp, err = factor(data); err != nil {
+			return adapters.Value{}, none, err
+		}
 	}
 	raw := make([]byte, max(2, p.Field.Size()))[:p.Field.Size()]
 	whole := p.Kind == Coil || p.Field.Type().Whole()
@@ -124,10 +127,10 @@ func (d *device) put(ctx context.Context, l *link, p *Point, v adapters.Value) (
 	if err := p.Field.EncodeExp(raw, v, exp); err != nil {
 		return adapters.Value{}, none, err
 	}
-	if _, err := d.patiently(ctx, l, func() ([]byte, error) { return nil, d.send(p, raw, whole) }); err != nil {
+	if _, err := d.patiently(ctx, d.Patience, func() ([]byte, error) { return nil, d.send(p, raw, whole) }); err != nil {
 		if exception(err) == 1 && !whole && p.Function == 0 && !d.noMask {
 			d.noMask = true
-			return d.put(ctx, l, p, v)
+			return d.put(ctx, p, v)
 		}
 		return adapters.Value{}, none, err
 	}
@@ -148,7 +151,7 @@ func (d *device) send(p *Point, raw []byte, whole bool) error {
 			state = 0xff00
 		}
 		_, err = d.client.WriteSingleCoil(p.Address, state)
-	case !whole:
+	case !whole || f == 22:
 		var own [2]byte
 		p.Field.Mask(own[:])
 		and := ^binary.BigEndian.Uint16(own[:])
