@@ -7,24 +7,35 @@ import (
 )
 
 // TI ADS1115 (datasheet SBAS444) and ADS1015 (SBAS473): four inputs, single-ended or as four
-// differential pairs. Each input that is wanted is a single-shot conversion.
+// differential pairs. Each input that is wanted is a single-shot conversion. The smaller ones of the
+// family have one pair; the ADS1113 and ADS1013 have one range as well.
 
 func ads1x15Chips() []Chip {
 	var q []Quantity
 	for _, name := range []string{"a0", "a1", "a2", "a3", "a0-a1", "a0-a3", "a1-a3", "a2-a3"} {
 		q = append(q, Quantity{Name: name, Unit: "V", Decimals: 6, Extra: len(name) > 2})
 	}
+	pair := []Quantity{{Name: "a0-a1", Unit: "V", Decimals: 6}}
 	ranges := []any{6.144, 4.096, 2.048, 1.024, 0.512, 0.256}
-	chip := func(name, about string, bits int, rates []any, rate float64, aliases ...string) Chip {
+	long := []any{8.0, 16.0, 32.0, 64.0, 128.0, 250.0, 475.0, 860.0}
+	short := []any{128.0, 250.0, 490.0, 920.0, 1600.0, 2400.0, 3300.0}
+	chip := func(name, about string, bits int, q []Quantity, full []any, deflt float64) Chip {
+		mux, rates, rate := adsMux[:], long, 128.0
+		if bits == 12 {
+			rates, rate = short, 1600
+		}
+		if len(q) == 1 {
+			mux = adsMux[4:5]
+		}
 		return Chip{
-			Name: name, Aliases: aliases, About: about,
+			Name: name, About: about,
 			Addresses: []uint16{0x48, 0x49, 0x4A, 0x4B}, Quantities: q,
 			Settings: []Setting{
-				{Name: "range", Default: 4.096, Unit: "V", Values: ranges, About: "full scale; an input may never be above the supply"},
+				{Name: "range", Default: deflt, Unit: "V", Values: full, About: "full scale; an input may never be above the supply"},
 				{Name: "rate", Default: rate, Unit: "1/s", Values: rates, About: "samples per second: the slower, the less noise"},
 			},
 			make: func(s settings) driver {
-				d := ads1x15{bits: bits, full: s.num("range"), rate: s.num("rate")}
+				d := ads1x15{mux: mux, bits: bits, full: s.num("range"), rate: s.num("rate")}
 				for i, v := range ranges {
 					if v == d.full {
 						d.pga = uint16(i)
@@ -40,12 +51,17 @@ func ads1x15Chips() []Chip {
 		}
 	}
 	return []Chip{
-		chip("ads1115", "TI four voltages, 16 bits", 16, []any{8.0, 16.0, 32.0, 64.0, 128.0, 250.0, 475.0, 860.0}, 128, "ads1113", "ads1114"),
-		chip("ads1015", "TI four voltages, 12 bits", 12, []any{128.0, 250.0, 490.0, 920.0, 1600.0, 2400.0, 3300.0}, 1600, "ads1013", "ads1014"),
+		chip("ads1115", "TI four voltages, 16 bits", 16, q, ranges, 4.096),
+		chip("ads1114", "TI one voltage, 16 bits", 16, pair, ranges, 4.096),
+		chip("ads1113", "TI one voltage, 16 bits, one range", 16, pair, ranges[2:3], 2.048),
+		chip("ads1015", "TI four voltages, 12 bits", 12, q, ranges, 4.096),
+		chip("ads1014", "TI one voltage, 12 bits", 12, pair, ranges, 4.096),
+		chip("ads1013", "TI one voltage, 12 bits, one range", 12, pair, ranges[2:3], 2.048),
 	}
 }
 
 type ads1x15 struct {
+	mux     []uint16 // the codes of the quantities
 	bits    int
 	full    float64 // volts
 	pga, dr uint16
@@ -62,7 +78,7 @@ func (ads1x15) setup(c *conn) error {
 }
 
 func (d ads1x15) measure(c *conn, r *results) error {
-	for i, mux := range adsMux {
+	for i, mux := range d.mux {
 		if !r.wants(i) {
 			continue
 		}

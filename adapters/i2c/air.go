@@ -37,11 +37,20 @@ func airChips() []Chip {
 		Quantities: []Quantity{
 			{Name: "tvoc", Unit: "ppb", Min: 0, Max: 60000},
 			{Name: "eco2", Unit: "ppm", Min: 400, Max: 60000},
+			{Name: "baseline_tvoc", Extra: true},
+			{Name: "baseline_eco2", Extra: true},
+		},
+		Settings: []Setting{
+			{Name: "humidity", Default: 0.0, Unit: "g/m³", Min: 0, Max: 255, About: "absolute, for which the chip corrects; 0: it does not"},
+			{Name: "baseline_tvoc", Default: 0.0, Min: 0, Max: 65535, About: "to start from, as read from this chip before; 0: it learns anew, for 12 hours"},
+			{Name: "baseline_eco2", Default: 0.0, Min: 0, Max: 65535, About: "likewise"},
 		},
 		Pace:     time.Second, // its baseline algorithm wants one measurement a second
 		identify: identifySGP30,
 		command:  true,
-		make:     func(settings) driver { return &sgp30{} },
+		make: func(s settings) driver {
+			return &sgp30{humidity: s.num("humidity"), baseline: [2]uint16{uint16(s.int("baseline_eco2")), uint16(s.int("baseline_tvoc"))}}
+		},
 	}, {
 		Name: "ccs811", About: "ScioSense volatile organic compounds",
 		Addresses: []uint16{0x5A, 0x5B},
@@ -72,10 +81,14 @@ func commandRead(c *conn, command uint16, execution time.Duration, w []uint16) e
 	return crcSensirion.words(b, w)
 }
 
-// commandWord sends a command with an argument.
-func commandWord(c *conn, command, arg uint16) error {
-	p := []byte{byte(arg >> 8), byte(arg)}
-	return c.write(byte(command>>8), byte(command), p[0], p[1], crcSensirion.Sum(p...))
+// commandWords sends a command with arguments.
+func commandWords(c *conn, command uint16, args ...uint16) error {
+	b := []byte{byte(command >> 8), byte(command)}
+	for _, arg := range args {
+		p := [2]byte{byte(arg >> 8), byte(arg)}
+		b = append(b, p[0], p[1], crcSensirion.Sum(p[:]...))
+	}
+	return c.write(b...)
 }
 
 type scd4x struct {
@@ -111,7 +124,7 @@ func (d scd4x) setup(c *conn) error {
 		{0x2427, uint16(d.altitude)},
 		{0x2416, asc},
 	} {
-		if err := commandWord(c, s.command, s.arg); err != nil {
+		if err := commandWords(c, s.command, s.arg); err != nil {
 			return err
 		}
 		if err := c.wait(time.Millisecond); err != nil {
@@ -147,7 +160,11 @@ func (d scd4x) measure(c *conn, r *results) error {
 	return nil
 }
 
-type sgp30 struct{ since int } // measurements since the start
+type sgp30 struct {
+	humidity float64   // g/m³; 0: not corrected for
+	baseline [2]uint16 // of eCO₂ and TVOC, what the chip has learned; 0: nothing yet
+	since    int       // measurements since the start, one a second
+}
 
 func identifySGP30(c *conn) (bool, error) {
 	var w [1]uint16
@@ -163,8 +180,34 @@ func (d *sgp30) setup(c *conn) error {
 	if err := c.command(0x2003); err != nil { // init_air_quality
 		return err
 	}
+	if err := c.wait(10 * time.Millisecond); err != nil {
+		return err
+	}
+	if d.baseline[0] != 0 && d.baseline[1] != 0 {
+		// set_baseline takes the words in the other order than get_baseline gives them.
+		if err := commandWords(c, 0x201E, d.baseline[1], d.baseline[0]); err != nil {
+			return err
+		}
+		if err := c.wait(10 * time.Millisecond); err != nil {
+			return err
+		}
+	}
+	if d.humidity == 0 {
+		return nil
+	}
+	// set_humidity: 8.8 fixed point; 0 would turn the correction off.
+	if err := commandWords(c, 0x2061, max(1, uint16(math.Round(d.humidity*256)))); err != nil {
+		return err
+	}
 	return c.wait(10 * time.Millisecond)
 }
+
+// The chip learns for 12 hours before what it has learned is worth keeping; then it is to be kept
+// each hour (datasheet, "Set and Get Baseline").
+const (
+	sgp30Learns = 12 * 3600
+	sgp30Keeps  = 3600
+)
 
 func (d *sgp30) measure(c *conn, r *results) error {
 	var w [2]uint16
@@ -178,6 +221,22 @@ func (d *sgp30) measure(c *conn, r *results) error {
 	}
 	r.put(0, adapters.UintValue(uint64(w[1])))
 	r.put(1, adapters.UintValue(uint64(w[0])))
+	learned := d.since >= sgp30Learns || d.baseline[0] != 0
+	keep := learned && d.since%sgp30Keeps == 0
+	if !keep && !r.wants(2) && !r.wants(3) {
+		return nil
+	}
+	if !learned {
+		r.fail(2, adapters.ReasonNotReady)
+		r.fail(3, adapters.ReasonNotReady)
+		return nil
+	}
+	if err := commandRead(c, 0x2015, 10*time.Millisecond, w[:]); err != nil { // get_baseline
+		return err
+	}
+	d.baseline = w
+	r.put(2, adapters.UintValue(uint64(w[1])))
+	r.put(3, adapters.UintValue(uint64(w[0])))
 	return nil
 }
 

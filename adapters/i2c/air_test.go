@@ -1,6 +1,8 @@
 package i2c
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -142,6 +144,44 @@ func TestSGP30KeepsItsPace(t *testing.T) {
 			if s.Readings[0] != want {
 				t.Errorf("sample %d: %+v, want %+v", i, s.Readings[0], want)
 			}
+		}
+	})
+}
+
+// SGP30 datasheet, "Set and Get Baseline" and "Humidity Compensation": what was learned is asked for each hour
+// after the first twelve, and given back to a chip that lost its power, the words in the other order.
+func TestSGP30KeepsWhatItHasLearned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Device{
+			Name: "air", Chip: "sgp30", Interval: time.Hour, Settings: map[string]any{"humidity": 11.5},
+			Points: []Point{{Name: "tvoc"}, {Name: "baseline_tvoc"}, {Name: "baseline_eco2"}},
+		})
+		var sent []string
+		away := func() bool {
+			lost := time.Since(r.start) - 12*time.Hour
+			return lost > 2*time.Minute && lost < 4*time.Minute
+		}
+		r.bus.chips[0x58] = func(w, rd []byte) error {
+			if away() {
+				return &TxError{Bus: "fake", Addr: 0x58, Fault: FaultNoAck}
+			}
+			if len(w) > 2 {
+				sent = append(sent, fmt.Sprintf("% x", w))
+			}
+			copy(rd, withCRC(0x8A12, 0x8F34))
+			return nil
+		}
+		r.run(t, 13*time.Hour)
+		humidity := fmt.Sprintf("% x", append([]byte{0x20, 0x61}, withCRC(0x0B80)...))
+		baseline := fmt.Sprintf("% x", append([]byte{0x20, 0x1E}, withCRC(0x8F34, 0x8A12)...))
+		if want := []string{humidity, baseline, humidity}; !slices.Equal(sent, want) {
+			t.Errorf("sent %q, want %q", sent, want)
+		}
+		if early := r.samples[1].Readings[1]; early.Reason != adapters.ReasonNotReady {
+			t.Errorf("after an hour %+v", early)
+		}
+		if late := r.samples[len(r.samples)-1].Readings[1]; late.Value != adapters.UintValue(0x8F34) {
+			t.Errorf("after twelve hours %+v", late)
 		}
 	})
 }

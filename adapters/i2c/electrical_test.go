@@ -37,6 +37,24 @@ func TestINA219CurrentFlowsBothWaysAndClips(t *testing.T) {
 	}
 }
 
+// "Full-scale range" of the bus voltage: 32 V is 8000 (SBOS448), 0x7FFF is the end of the INA226's register.
+func TestABusAboveTheRangeIsNoVoltage(t *testing.T) {
+	over := map[string]any{"voltage": adapters.ReasonOverrange, "current": 0.1, "power": adapters.ReasonOverrange}
+	exchange{
+		chip: "ina219", setup: []i2ctest.IO{{W: []byte{0, 0x39, 0x9F}}},
+		measure: []i2ctest.IO{{W: []byte{1}, R: be16(1000)}, {W: []byte{2}, R: be16(8000 << 3)}},
+		values:  over,
+	}.run(t)
+	exchange{
+		chip: "ina226",
+		setup: []i2ctest.IO{
+			{W: []byte{0xFE}, R: []byte("TI")}, {W: []byte{0xFF}, R: be16(0x2260)}, {W: []byte{0, 0x45, 0x27}},
+		},
+		measure: []i2ctest.IO{{W: []byte{1}, R: be16(4000)}, {W: []byte{2}, R: be16(0x7FFF)}},
+		values:  over,
+	}.run(t)
+}
+
 // TI SBOS547 (INA226, June 2011), page 16, table 1 "Configure/Measure/Calculate Example": a shunt of 2 mΩ, the registers 8000 and 9584 are 20 mV and
 // 11.98 V; 10 A and 119.8 W.
 func TestINA226WorkedExampleOfTheDatasheet(t *testing.T) {
@@ -73,6 +91,32 @@ func TestADS1115Codes(t *testing.T) {
 				busy:   time.Second / 128,
 			}.run(t)
 		})
+	}
+}
+
+// SBAS444, "Device Comparison": the ADS1113 and ADS1114 have the pair alone, the ADS1113 one range. A code for
+// another input would be answered with that pair's voltage under another name.
+func TestTheSmallADSHaveOnePair(t *testing.T) {
+	for _, name := range []string{"ads1113", "ads1114"} {
+		chip, err := Lookup(name)
+		if err != nil || len(chip.Quantities) != 1 {
+			t.Fatalf("%+v, %v", chip, err)
+		}
+		exchange{
+			chip: name, settings: map[string]any{"range": 2.048},
+			setup: []i2ctest.IO{{W: []byte{1}, R: be16(0x8583)}},
+			measure: []i2ctest.IO{
+				{W: []byte{1, 0x85, 0x83}}, {W: []byte{1}, R: be16(0x8583)}, {W: []byte{0}, R: be16(0x4000)},
+			},
+			values: map[string]any{"a0-a1": 1.024},
+		}.run(t)
+	}
+	small, err := Lookup("ADS1013")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := small.complete(map[string]any{"range": 4.096}); err == nil {
+		t.Error("a range that the ADS1013 does not have")
 	}
 }
 

@@ -43,10 +43,13 @@ func inaChips() []Chip {
 	}}
 }
 
-// inaResults puts what follows from the two voltages. clipped says that the shunt's is at the end of
-// its range.
-func inaResults(r *results, volts, shuntVolts, ohms float64, clipped bool) {
+// inaResults puts what follows from the two voltages. full and clipped say that the bus's and the
+// shunt's are at the end of their range.
+func inaResults(r *results, volts, shuntVolts, ohms float64, full, clipped bool) {
 	r.float(inaVoltage, volts)
+	if full {
+		r.fail(inaVoltage, adapters.ReasonOverrange)
+	}
 	if clipped {
 		for _, i := range []int{inaCurrent, inaPower, inaShunt} {
 			if r.wants(i) {
@@ -58,6 +61,9 @@ func inaResults(r *results, volts, shuntVolts, ohms float64, clipped bool) {
 	amperes := shuntVolts / ohms
 	r.float(inaCurrent, amperes)
 	r.float(inaPower, volts*amperes)
+	if full {
+		r.fail(inaPower, adapters.ReasonOverrange)
+	}
 	if r.wants(inaShunt) {
 		r.float(inaShunt, shuntVolts*1000)
 	}
@@ -86,7 +92,7 @@ func (d ina219) measure(c *conn, r *results) error {
 	}
 	// 10 µV; bits 15 to 3 of the bus voltage, 4 mV (Shunt Voltage Register, Bus Voltage Register).
 	s := int16(shunt)
-	inaResults(r, float64(bus>>3)*4/1000, float64(s)/1e5, d.ohms, s >= 32000 || s <= -32000)
+	inaResults(r, float64(bus>>3)*4/1000, float64(s)/1e5, d.ohms, bus>>3 >= 8000, s >= 32000 || s <= -32000)
 	return nil
 }
 
@@ -127,6 +133,6 @@ func (d ina226) measure(c *conn, r *results) error {
 	}
 	// 2.5 µV and 1.25 mV (Shunt Voltage Register, Bus Voltage Register).
 	s := int16(shunt)
-	inaResults(r, float64(bus)*1.25/1000, float64(s)*2.5e-6, d.ohms, s == 32767 || s == -32768)
+	inaResults(r, float64(bus)*1.25/1000, float64(s)*2.5e-6, d.ohms, bus >= 0x7FFF, s == 32767 || s == -32768)
 	return nil
 }

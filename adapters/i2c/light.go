@@ -73,7 +73,9 @@ type tsl2561 struct {
 }
 
 func (d tsl2561) setup(c *conn) error {
-	if err := c.write(0x80, 0x03); err != nil { // power up
+	// Powered down first: an integration that another program began would end with the new setting's
+	// name and the old one's counts.
+	if err := c.write(0x80, 0x00); err != nil {
 		return err
 	}
 	timing := map[float64]byte{13.7: 0, 101: 1, 402: 2}[d.ms]
@@ -81,6 +83,9 @@ func (d tsl2561) setup(c *conn) error {
 		timing |= 0x10
 	}
 	if err := c.write(0x81, timing); err != nil {
+		return err
+	}
+	if err := c.write(0x80, 0x03); err != nil { // power up
 		return err
 	}
 	return c.wait(time.Duration(d.ms*1.1+10) * time.Millisecond)
@@ -169,6 +174,10 @@ func (d tsl2591) setup(c *conn) error {
 	if id != 0x50 {
 		return chipErrorf(adapters.ReasonProtocol, "chip id 0x%02x is not that of a TSL2591 (0x50)", id)
 	}
+	// Off first, so that AVALID speaks of an integration with this gain and time.
+	if err := c.write(0xA0, 0x00); err != nil {
+		return err
+	}
 	if err := c.write(0xA1, byte(d.gain<<4)|byte(d.ms/100-1)); err != nil {
 		return err
 	}
@@ -225,6 +234,10 @@ func (d veml7700) config() uint16 {
 
 func (d veml7700) setup(c *conn) error {
 	conf := d.config()
+	// Shut down (bit 0) first: what is under way was begun with another setting.
+	if err := c.write(0, byte(conf)|1, byte(conf>>8)); err != nil {
+		return err
+	}
 	if err := c.write(3, 0, 0); err != nil { // power saving off
 		return err
 	}

@@ -19,7 +19,8 @@ func le16(words ...int) (b []byte) {
 	return b
 }
 
-var tsl2561Setup = []i2ctest.IO{{W: []byte{0x80, 0x03}}, {W: []byte{0x81, 0x02}}}
+// An integration under way is broken off: its counts belong to the setting before.
+var tsl2561Setup = []i2ctest.IO{{W: []byte{0x80, 0x00}}, {W: []byte{0x81, 0x02}}, {W: []byte{0x80, 0x03}}}
 
 func TestTSL2561(t *testing.T) {
 	exchange{
@@ -77,7 +78,7 @@ func TestTSL2561AgreesWithTheIntegerReference(t *testing.T) {
 func TestTSL2591(t *testing.T) {
 	setup := []i2ctest.IO{
 		{W: []byte{0xB2}, R: []byte{0x50}},
-		{W: []byte{0xA1, 0x10}}, {W: []byte{0xA0, 0x03}},
+		{W: []byte{0xA0, 0x00}}, {W: []byte{0xA1, 0x10}}, {W: []byte{0xA0, 0x03}},
 	}
 	exchange{
 		chip: "tsl2591", setup: setup,
@@ -103,7 +104,7 @@ func TestTSL2591(t *testing.T) {
 
 // Vishay's application note 84323: at gain 1/8 and 100 ms a count is 0.5376 lx (0.0042 * 16 * 8).
 func TestVEML7700(t *testing.T) {
-	setup := []i2ctest.IO{{W: []byte{3, 0, 0}}, {W: []byte{0, 0x00, 0x10}}}
+	setup := []i2ctest.IO{{W: []byte{0, 0x01, 0x10}}, {W: []byte{3, 0, 0}}, {W: []byte{0, 0x00, 0x10}}}
 	conf := i2ctest.IO{W: []byte{0}, R: le16(0x1000)}
 	exchange{
 		chip: "veml7700", setup: setup,
@@ -120,7 +121,7 @@ func TestVEML7700(t *testing.T) {
 	}.run(t)
 	exchange{
 		chip: "veml7700", settings: map[string]any{"gain": 2.0, "integration": int64(800)},
-		setup:   []i2ctest.IO{{W: []byte{3, 0, 0}}, {W: []byte{0, 0xC0, 0x08}}},
+		setup:   []i2ctest.IO{{W: []byte{0, 0xC1, 0x08}}, {W: []byte{3, 0, 0}}, {W: []byte{0, 0xC0, 0x08}}},
 		measure: []i2ctest.IO{{W: []byte{0}, R: le16(0x08C0)}, {W: []byte{4}, R: le16(1000)}},
 		values:  map[string]any{"illuminance": 4.2},
 	}.run(t)

@@ -258,7 +258,7 @@ func describeFound(f i2c.Found, path string) string {
 		parts = append(parts, "the kernel's "+driver+" has it, and reading beside it does no harm")
 	}
 	if len(parts) == 0 {
-		return "no chip of the catalogue has this address; describe it with chip = \"" + i2c.GenericChip + "\""
+		return "none of the catalogue, by its address and id; describe it with chip = \"" + i2c.GenericChip + "\""
 	}
 	return strings.Join(parts, "; ")
 }
