@@ -58,6 +58,9 @@ func (q *Queue) retry() error {
 }
 
 func (q *Queue) rewrite() error {
+	if err := q.home.claim(); err != nil {
+		return err
+	}
 	q.mu.Lock()
 	base, n := q.head+1, q.ring.n
 	if n > 0 {

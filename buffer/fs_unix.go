@@ -26,7 +26,9 @@ func (osFS) SyncDir(dir string) error {
 func (osFS) Lock(name string) (io.Closer, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o640)
 	if errors.Is(err, unix.EROFS) || errors.Is(err, unix.ENOSPC) {
-		f, err = os.Open(name)
+		if there, rerr := os.Open(name); rerr == nil {
+			f, err = there, nil
+		}
 	}
 	if err != nil {
 		return nil, err

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -26,7 +26,7 @@ type Journal struct {
 	fs   FS
 	dir  string
 	log  *slog.Logger
-	lock io.Closer
+	home home // claimed under snapMu
 	com  *committer
 
 	snapMu sync.Mutex // one snapshot at a time
@@ -86,30 +86,31 @@ type journalFile struct {
 
 // OpenJournal opens the journal in a directory, which it makes if need be, and calls replay with
 // each record of the snapshot and then of the log, in order; a record is valid during the call. A
-// damaged record is left out and counted. The errors are those of Open, and replay's.
+// damaged record is left out and counted. On a disk that takes nothing the journal fails from the
+// start, until a Snapshot succeeds. The errors are those of Open, and replay's.
 func OpenJournal(o JournalOptions, replay func(record []byte) error) (*Journal, Replayed, error) {
 	j := &Journal{fs: o.FS, dir: o.Dir, log: o.Logger}
 	if j.fs == nil {
 		j.fs = OS
 	}
+	j.home = home{fs: j.fs, dir: o.Dir}
 	if j.log == nil {
 		j.log = slog.New(slog.DiscardHandler)
 	}
 	j.com = newCommitter(j.syncAll)
-	if err := j.fs.MkdirAll(o.Dir); err != nil {
-		return nil, Replayed{}, fmt.Errorf("buffer: %w", err)
+	claimed := j.home.claim()
+	if claimed != nil && !unwritable(claimed) {
+		return nil, Replayed{}, claimed
 	}
-	lock, err := j.fs.Lock(filepath.Join(o.Dir, "lock"))
-	if err != nil {
-		return nil, Replayed{}, fmt.Errorf("buffer: %w", err)
-	}
-	j.lock = lock
 	done, err := j.load(replay)
 	if err == nil {
-		err = j.begin()
+		if err = j.begin(); unwritable(err) {
+			j.fail(err)
+			err = nil
+		}
 	}
 	if err != nil {
-		lock.Close()
+		_ = j.home.leave() // the error that keeps it from opening says more
 		return nil, done, err
 	}
 	return j, done, nil
@@ -121,9 +122,9 @@ func (j *Journal) path(prefix string, n uint64) string {
 
 // load replays what is there and removes what is not needed any more.
 func (j *Journal) load(replay func([]byte) error) (done Replayed, err error) {
-	names, err := j.fs.ReadDir(j.dir)
+	names, err := j.home.list()
 	if err != nil {
-		return done, fmt.Errorf("buffer: %w", err)
+		return done, err
 	}
 	var snaps, logs []uint64
 	var litter []string
@@ -327,18 +328,23 @@ func (jf *journalFile) append(buf []byte, kind byte, records [][]byte, ahead int
 
 // begin makes a new log the current one.
 func (j *Journal) begin() error {
+	if err := j.home.claim(); err != nil {
+		return err
+	}
 	j.mu.Lock()
 	spare := j.spare
 	j.spare = ""
-	j.number++
-	n := j.number
+	n := j.number + 1
 	j.mu.Unlock()
 	jf, err := j.create(j.path(logPrefix, n), spare, n)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err == nil || errors.Is(err, fs.ErrExist) { // else the number is free still, and the error the same next time
+		j.number = n
+	}
 	if err != nil {
 		return fmt.Errorf("buffer: journal: %w", err)
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
 	if j.cur != nil {
 		j.logs = append(j.logs, j.cur.number)
 		j.oldBytes += j.cur.off - journalStart
@@ -629,7 +635,7 @@ func (j *Journal) Close() error {
 		j.cur.f.Close()
 	}
 	j.mu.Unlock()
-	if lerr := j.lock.Close(); err == nil {
+	if lerr := j.home.leave(); err == nil {
 		err = lerr
 	}
 	return err

@@ -56,21 +56,19 @@ func (o *Options) fill() error {
 	return nil
 }
 
-// Open opens the queue in a directory, which it makes if need be. It does not refuse for damage;
-// what it does refuse for is an *ErrLocked, an *ErrNewer, or a directory that cannot be used at all.
+// Open opens the queue in a directory, which it makes if need be. It does not refuse for damage, nor
+// for a disk that takes nothing: records are then kept in memory until it does. What it does refuse for
+// is an *ErrLocked, an *ErrNewer, or a directory that cannot be used at all.
 func Open(o Options) (*Queue, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
 	}
-	if err := o.FS.MkdirAll(o.Dir); err != nil {
-		return nil, fmt.Errorf("buffer: %w", err)
-	}
-	lock, err := o.FS.Lock(filepath.Join(o.Dir, "lock"))
-	if err != nil {
-		return nil, fmt.Errorf("buffer: %w", err)
+	h := home{fs: o.FS, dir: o.Dir}
+	if err := h.claim(); err != nil && !unwritable(err) {
+		return nil, err
 	}
 	q := &Queue{
-		opt: o, fs: o.FS, log: o.Logger, lock: lock,
+		opt: o, fs: o.FS, log: o.Logger, home: h,
 		epoch: random64(),
 		began: time.Now(),
 		kick:  make(chan struct{}, 1),
@@ -84,7 +82,7 @@ func Open(o Options) (*Queue, error) {
 	}
 	q.bound = o.MaxBytes - 2*slotSize - int64(q.maxQuarantine*o.SegmentBytes)
 	if err := q.load(); err != nil {
-		lock.Close()
+		_ = q.home.leave() // the error that keeps it from opening says more
 		return nil, err
 	}
 	return q, nil
@@ -101,11 +99,7 @@ type found struct {
 func byNumber(a, b found) int { return cmp.Compare(a.h.number, b.h.number) }
 
 // survey looks at every file without touching any.
-func survey(fs FS, dir string) (segs []found, spares []string, quarantined int, err error) {
-	names, err := fs.ReadDir(dir)
-	if err != nil {
-		return nil, nil, 0, fmt.Errorf("buffer: %w", err)
-	}
+func survey(fs FS, dir string, names []string) (segs []found, spares []string, quarantined int, err error) {
 	slices.Sort(names)
 	for _, name := range names {
 		switch {
@@ -130,7 +124,11 @@ func survey(fs FS, dir string) (segs []found, spares []string, quarantined int, 
 
 func (q *Queue) load() error {
 	dir := q.opt.Dir
-	segs, spares, quarantined, err := survey(q.fs, dir)
+	names, err := q.home.list()
+	if err != nil {
+		return err
+	}
+	segs, spares, quarantined, err := survey(q.fs, dir, names)
 	if err != nil {
 		return err
 	}
@@ -492,7 +490,7 @@ func (q *Queue) Close() error {
 		q.cur.f.Close()
 	}
 	q.report()
-	if lerr := q.lock.Close(); err == nil {
+	if lerr := q.home.leave(); err == nil {
 		err = lerr
 	}
 	return err

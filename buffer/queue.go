@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
-	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -66,7 +65,7 @@ type Queue struct {
 	opt   Options
 	fs    FS
 	log   *slog.Logger
-	lock  io.Closer
+	home  home // claimed under appendMu
 	epoch uint64
 	bound int64 // for segments and spares
 	began time.Time

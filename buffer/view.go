@@ -28,7 +28,11 @@ func Look(dir string, fs FS) (*View, error) {
 		fs = OS
 	}
 	v := &View{fs: fs, dir: dir}
-	segs, spares, aside, err := survey(fs, dir)
+	names, err := fs.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("buffer: %w", err)
+	}
+	segs, spares, aside, err := survey(fs, dir, names)
 	if err != nil {
 		return nil, err
 	}

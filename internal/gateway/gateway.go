@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
@@ -132,11 +133,14 @@ func makeDataDir(dir string) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("data directory %s: no permission to write as this user; give it to this user, or set [gateway] data to a directory of your own", dir)
-	case err != nil && !errors.Is(err, syscall.ENOSPC): // a full disk is the queue's to live with
+	case err != nil && !slices.ContainsFunc(livedWith, func(e syscall.Errno) bool { return errors.Is(err, e) }):
 		return fmt.Errorf("data directory %s: %w; set [gateway] data to a directory that can be written to", dir, err)
 	}
 	return nil
 }
+
+// livedWith are the faults of a disk that takes nothing today: the parts say so, and go on in memory.
+var livedWith = []syscall.Errno{syscall.EROFS, syscall.ENOSPC, syscall.EDQUOT, syscall.EIO}
 
 func (g *Gateway) openQueue() error {
 	cfg := &g.o.Config.Queue
