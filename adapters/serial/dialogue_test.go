@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -123,6 +124,46 @@ func TestAMeterIsAskedInModeC(t *testing.T) {
 		if strings.Count(got, "energy=12.345") != asked || asked < 3 || strings.Contains(got, "(") {
 			t.Errorf("asked %d times: %s", asked, got)
 		}
+	})
+}
+
+// Optical heads hear what they send: the sign-on must not pass for the identification, which it looks like. A
+// device that acknowledges by repeating the request looks the same and is understood, too.
+func TestAnEchoIsNoAnswerUnlessNothingElseComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var early, asked atomic.Int32
+		var dead atomic.Bool
+		identified := false
+		r := start(t, serial.Options{Frame: lines, Devices: []serial.Device{polled("heat", 10*time.Second, time.Second, "/?!\r\n", "^/", "\x06050\r\n", `^E=(?P<x>\d+)`)}})
+		go answer(<-r.ends, func(request string) string {
+			switch request = strings.TrimPrefix(request, "\n"); {
+			case dead.Load():
+				return request + "\r\n"
+			case request == "/?!":
+				asked.Add(1)
+				identified = true
+				time.Sleep(200 * time.Millisecond)
+				return "/?!\r\n/LUGCUH50\r\n"
+			case !identified:
+				early.Add(1)
+			}
+			identified = false
+			return "\x06050\r\nE=7\r\n"
+		})
+		time.Sleep(35 * time.Second)
+		if got := r.got(); strings.Count(got, "x=7") != 4 || asked.Load() != 4 || early.Load() != 0 {
+			t.Errorf("asked %d times, %d times before the identification: %s", asked.Load(), early.Load(), got)
+		}
+		dead.Store(true)
+		time.Sleep(10 * time.Second)
+		r.want("heat@41.001s x=(timeout)")
+		r.stop()
+
+		r = start(t, serial.Options{Frame: lines, Devices: []serial.Device{polled("lamp", 10*time.Second, time.Second, "L1\r\n", `^L(?P<on>\d)$`)}})
+		defer func() { r.stop() }()
+		go answer(<-r.ends, func(request string) string { return strings.TrimPrefix(request, "\n") + "\r\n" })
+		time.Sleep(5 * time.Second)
+		r.want("lamp@1ms on=1")
 	})
 }
 

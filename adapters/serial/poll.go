@@ -99,7 +99,7 @@ func (s *session) failCycle(d *device, why failure) {
 }
 
 // ask sends a request and waits for the frame that answers it. Frames that do not are heard as if they
-// had come by themselves: another device's, or the echo of an RS-485 adapter.
+// had come by themselves: another device's.
 func (s *session) ask(d *device, m *message) (failure, error) {
 	defer func() { s.cutter = s.Bus.cutter }()
 	if f, err := s.request(m); err != nil || f.reason != "" {
@@ -172,9 +172,13 @@ func (s *session) request(m *message) (failure, error) {
 func (s *session) answer(d *device, m *message) (failure, error) {
 	until := time.Now().Add(m.Timeout + s.wireTime(len(m.Send)))
 	silent := failure{adapters.ReasonTimeout, fmt.Errorf("no answer within %v", m.Timeout)}
+	var echo []byte
 	for {
 		f, err := s.frame(until)
 		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded) && echo != nil && !s.echoes && m.takes(echo):
+			d.collect(m, s.arrived)
+			return failure{}, nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return silent, nil
 		case err != nil:
@@ -186,17 +190,23 @@ func (s *session) answer(d *device, m *message) (failure, error) {
 			silent = failure{adapters.ReasonProtocol, fmt.Errorf("what came is no frame: %v", f.Fault)}
 		case m.Refused != nil && m.Refused.Match(f.Data):
 			return failure{adapters.ReasonRefused, fmt.Errorf("the device refused: %q", f.Data)}, nil
-		case m.parser == nil || m.parser.Parse(f.Data, m.out):
+		case bytes.Equal(bytes.TrimSpace(f.Raw), bytes.TrimSpace(m.Send)):
+			// Optical heads and many RS-485 adapters hear what they send. A device that acknowledges by
+			// repeating the request looks the same, so if nothing else comes this was the answer.
+			echo = bytes.Clone(f.Data)
+		case m.takes(f.Data):
+			s.echoes = s.echoes || echo != nil
 			d.collect(m, s.arrived)
 			return failure{}, nil
 		default:
-			if !bytes.Equal(bytes.TrimSpace(f.Data), bytes.TrimSpace(m.Send)) {
-				silent = failure{adapters.ReasonParse, fmt.Errorf("the answer is not of the expected form: %.60q", f.Data)}
-			}
+			silent = failure{adapters.ReasonParse, fmt.Errorf("the answer is not of the expected form: %.60q", f.Data)}
 			s.hear(f)
 		}
 	}
 }
+
+// takes tells whether the frame is the answer, and notes what it says.
+func (m *message) takes(frame []byte) bool { return m.parser == nil || m.parser.Parse(frame, m.out) }
 
 // discardFor bounds how long a connection on which bytes keep coming is emptied.
 const discardFor = 200 * time.Millisecond

@@ -25,6 +25,7 @@ type session struct {
 	last    time.Time // when the last byte came or went
 	arrived adapters.Instant
 	joined  bool // the first bytes have come
+	echoes  bool // requests come back before their answers
 
 	schedule *adapters.Schedule
 	jobs     []*device // of the schedule

@@ -284,30 +284,26 @@ func TestImpossibleSpecsAreNamed(t *testing.T) {
 	}
 }
 
-// specs are what the fuzzer chooses from.
-func specs() []frame.Spec {
-	list := []frame.Spec{
-		frame.SLIPSpec(), frame.NMEASpec(), frame.DSMRSpec(true), frame.IEC62056Spec(),
-		check(line("\n"), frame.Check{Sum: frame.XOR, Coding: frame.Hex}),
-		check(stxEtx, frame.Check{Sum: frame.CRC8, WithStart: true}),
-		check(frame.Spec{Kind: frame.Length, LengthOffset: 1, LengthSize: 2, LengthAdjust: -1}, frame.Check{Sum: frame.Sum8}),
+// Whatever arrives, in whatever pieces, with silences between: no frame is above the limit, nothing is
+// kept beyond it, and the frames are the same. The framings are all those of the other tests, each with
+// a stream that it cuts into frames.
+func FuzzCutter(f *testing.F) {
+	var all []frame.Spec
+	add := func(s frame.Spec, stream string) {
+		s.Max = 24 // so that the fuzzer meets the limit
+		f.Add(byte(len(all)), byte(3), []byte(stream))
+		all = append(all, s)
 	}
 	for _, c := range cuts {
-		list = append(list, c.spec)
+		add(c.spec, c.stream)
 	}
-	for i := range list {
-		list[i].Max = 24 // so that the fuzzer meets the limit
+	for _, c := range recovering {
+		stream := ""
+		for _, body := range c.bodies {
+			stream += wire(f, c.spec, body)
+		}
+		add(c.spec, stream)
 	}
-	return list
-}
-
-// Whatever arrives, in whatever pieces: no frame is above the limit, nothing is kept beyond it, and
-// the frames are the same.
-func FuzzCutter(f *testing.F) {
-	for i, c := range cuts {
-		f.Add(byte(i+7), byte(3), []byte(c.stream))
-	}
-	all := specs()
 	f.Fuzz(func(t *testing.T, which, size byte, stream []byte) {
 		s := all[int(which)%len(all)]
 		whole := frames(t, s, stream, len(stream)+1)
@@ -344,12 +340,14 @@ func frames(t *testing.T, s frame.Spec, stream []byte, size int) string {
 			t.Fatalf("%d bytes are kept", c.Waiting())
 		}
 	}
-	for chunk := range slices.Chunk(stream, size) {
-		c.Feed(chunk)
+	for part := range strings.SplitSeq(string(stream), "⏸") {
+		for chunk := range slices.Chunk([]byte(part), size) {
+			c.Feed(chunk)
+			drain()
+		}
+		c.Silence()
 		drain()
 	}
-	c.Silence()
-	drain()
 	if used+c.Waiting() > len(stream) {
 		t.Fatalf("%d bytes told, %d came", used, len(stream))
 	}
