@@ -34,6 +34,7 @@ type conn struct {
 	keepAlive time.Duration     // 0: off
 	alive     *time.Timer
 	stopped   atomic.Pointer[stop]
+	waiting   atomic.Bool   // for the client to send something: all that was read is handled
 	idle      chan struct{} // closed when no more packets are handled
 }
 
@@ -142,18 +143,21 @@ func (c *conn) loop() (err error) {
 			w.done()
 			w = nil
 			c.settle()
+			// What was read is handled first, whoever wants the end: it may be a DISCONNECT.
+			if s := c.stopped.Load(); s != nil {
+				return s.err
+			}
+			c.waiting.Store(true)
 		}
 		f, err := c.reader.Next()
 		if w == nil {
+			c.waiting.Store(false)
 			w = c.b.worker()
 			w.pub.now = c.b.now()
 			c.heard.Store(w.pub.now)
 		}
 		if err != nil {
 			return err
-		}
-		if s := c.stopped.Load(); s != nil {
-			return s.err
 		}
 		w.received++
 		if err := c.handle(w, f); err != nil {
@@ -254,6 +258,30 @@ func (c *conn) stop(code mqtt.ReasonCode, err error) bool {
 	c.seal(c.farewell(code, ""))
 	c.wake()
 	return true
+}
+
+const (
+	// hearOutTime is how long at most an heir waits for what its client had sent before it came.
+	hearOutTime  = 500 * time.Millisecond
+	hearOutPause = time.Millisecond
+)
+
+// hearOut waits while there is something that the client sent before, on this connection, until it
+// is handled: a client that sent DISCONNECT and came back at once is none that was thrown out, and its
+// will is not due [MQTT-3.14.4-3]. On a connection that is merely still there nothing is waited for.
+func (c *conn) hearOut() {
+	if c.socket == nil {
+		return
+	}
+	ticks := time.NewTicker(hearOutPause)
+	defer ticks.Stop()
+	for until := time.Now().Add(hearOutTime); time.Now().Before(until) && (!c.waiting.Load() || unread(c.socket)); {
+		select {
+		case <-c.idle:
+			return
+		case <-ticks.C:
+		}
+	}
 }
 
 // wake ends the wait of the connection's reader.

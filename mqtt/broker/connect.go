@@ -84,6 +84,8 @@ func (c *conn) admit(p *packet.Connect) (mqtt.ReasonCode, error) {
 			return mqtt.QoSNotSupported, fmt.Errorf("will qos %d is more than %d", w.QoS, *o.MaxQoS)
 		case w.Retain && o.NoRetain: // [MQTT-3.2.2-13]
 			return mqtt.RetainNotSupported, errors.New("retained will")
+		case o.MaxPayload > 0 && len(w.Payload) > o.MaxPayload:
+			return mqtt.QuotaExceeded, fmt.Errorf("will of %d bytes: at most %d are taken", len(w.Payload), o.MaxPayload)
 		}
 	}
 	if p.ClientID == "" {
@@ -260,6 +262,10 @@ func (b *Broker) attach(c *conn, j joining, ack *packet.Connack) (mqtt.ReasonCod
 	defer s.mu.Unlock()
 	c.sess = s
 	s.ident.Store(c.client)
+	if ack.SessionPresent && b.opt.ACL != nil {
+		b.ReloadACL() // the identifier's session may be somebody else's now, routes must not remember who had it
+		s.withhold(c.client)
+	}
 	s.window = j.window
 	s.stopTimers()
 	if s.will != nil { // the client came back before its will's delay was over [MQTT-3.1.3-9]
@@ -305,6 +311,12 @@ func (b *Broker) quiesce(heir *conn) {
 		default:
 		}
 		b.mu.Unlock()
+		old.hearOut()
+		select {
+		case <-old.idle: // it ended by itself
+			continue
+		default:
+		}
 		if old.stop(mqtt.SessionTakenOver, fmt.Errorf("broker: session taken over by %s", heir.client.Addr)) { // [MQTT-3.1.4-3]
 			b.stats.takeOvers.Add(1)
 			b.rivals.note(b, s.id, old.client.Addr, heir.client.Addr)
@@ -428,6 +440,29 @@ func (s *session) dropQoS0() {
 		if d.qos == 0 {
 			s.unqueue(d)
 			s.b.stats.dropped.Add(1)
+		}
+		d = next
+	}
+}
+
+// withhold drops what waits for the session and the client may not receive: it may have connected as
+// somebody else before, or the ACL may have changed. It needs mu.
+func (s *session) withhold(c *Client) {
+	for d := s.order.first; d != nil; {
+		next := d.next
+		if d.msg != nil && !d.released && !s.b.allow(c, Receive, d.msg.Topic) {
+			s.b.stats.refused.Add(1)
+			s.forget(d)
+		}
+		d = next
+	}
+	for d := s.queue.first; d != nil; {
+		next := d.next
+		if !s.b.allow(c, Receive, d.msg.Topic) {
+			s.b.stats.refused.Add(1)
+			s.unqueue(d)
+			s.b.journal.done(s, d.msg)
+			s.recycle(d)
 		}
 		d = next
 	}

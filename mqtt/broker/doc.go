@@ -25,7 +25,8 @@
 //     connection, however slowly its bytes trickle in. An announced length allocates nothing.
 //   - Sessions beyond the limit: CONNACK 0x97 quota exceeded (3.1.1: 3, server unavailable).
 //   - A packet beyond the maximum packet size: DISCONNECT 0x95. A payload beyond the maximum payload:
-//     PUBACK or PUBREC 0x97, dropped at QoS 0; 3.1.1 is acknowledged, for it has no refusal.
+//     PUBACK or PUBREC 0x97, dropped at QoS 0; 3.1.1 is acknowledged, for it has no refusal. A will beyond it:
+//     CONNACK 0x97 (3.1.1: 3).
 //   - More unacknowledged messages than the receive maximum: DISCONNECT 0x93. A 3.1.1 client, which
 //     knows no such limit, is not read from until the store has caught up.
 //   - Subscriptions beyond the limits: SUBACK 0x97. A filter or topic with too many levels: SUBACK 0x8F,

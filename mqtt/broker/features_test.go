@@ -57,6 +57,29 @@ func TestWillIsPublishedOnce(t *testing.T) {
 	}
 }
 
+// What a client sent before it came back is heard, although its former connection has not been read to its
+// end by then: the message is forwarded, and after its DISCONNECT there is no will [MQTT-3.14.4-3].
+func TestALastDisconnectIsHeardBeforeTheHeir(t *testing.T) {
+	for _, v := range versions {
+		t.Run(fmt.Sprint("version ", v), func(t *testing.T) {
+			b := start(t, Options{})
+			watch := join(t, b, mqtt.V5, "watch")
+			watch.subscribed("#", 0)
+			for range 50 {
+				p := join(t, b, v, "quick", willOf("will", "gone"))
+				p.send(&packet.Publish{Topic: "t", Payload: []byte("last words")}, &packet.Disconnect{})
+				p.drop()
+				join(t, b, v, "quick").leave()
+				watch.message("t", "last words")
+				watch.silence()
+			}
+			if n := b.Stats().TakeOvers; n != 0 {
+				t.Errorf("%d take-overs of connections that had ended", n)
+			}
+		})
+	}
+}
+
 func TestRetainedWill(t *testing.T) {
 	b := start(t, Options{})
 	p := join(t, b, mqtt.V311, "mortal", willOf("state", "offline", func(w *packet.Will) { w.Retain = true }))
@@ -252,6 +275,48 @@ func TestPropertiesAreForwardedUnchanged(t *testing.T) {
 		}
 		old.message("t", "x")
 	}
+}
+
+// A property that says what its absence would is a property all the same [MQTT-3.3.2-4] [MQTT-3.3.2-20], at once,
+// from an offline queue, retained, in a will and after a restart.
+func TestPropertiesWithTheirDefaultAreForwarded(t *testing.T) {
+	store := &memStore{}
+	b, stop := startStop(t, Options{Store: store})
+	says := func(ps *packet.Properties) {
+		ps.SetPayloadFormat(0)
+		ps.SetContentType("")
+	}
+	check := func(p *peer, topic string) {
+		t.Helper()
+		m := expect[*packet.Publish](p)
+		if ps := &m.Properties; m.Topic != topic || !ps.Has(packet.PropPayloadFormat) || ps.PayloadFormat != 0 || !ps.Has(packet.PropContentType) {
+			t.Errorf("%s instead of %s: payload format %t, content type %t", m.Topic, topic, ps.Has(packet.PropPayloadFormat), ps.Has(packet.PropContentType))
+		}
+		if m.QoS == 1 {
+			p.send(&packet.Puback{ID: m.ID})
+		}
+	}
+	there := join(t, b, mqtt.V5, "there")
+	there.subscribed("#", 0)
+	away := join(t, b, mqtt.V5, "away", persistent)
+	away.subscribed("#", 1)
+	away.leave()
+	pub := join(t, b, mqtt.V5, "pub", willOf("will", "x", func(w *packet.Will) { says(&w.Properties) }))
+	pub.publish("t", "x", 1, func(p *packet.Publish) { p.Retain = true; says(&p.Properties) })
+	check(there, "t")
+	pub.drop()
+	check(there, "will")
+	late := join(t, b, mqtt.V5, "late")
+	late.subscribed("t", 0)
+	check(late, "t")
+	stop()
+	b = start(t, Options{Store: store})
+	away = join(t, b, mqtt.V5, "away", persistent)
+	check(away, "t")
+	check(away, "will")
+	late = join(t, b, mqtt.V5, "late")
+	late.subscribed("t", 0)
+	check(late, "t")
 }
 
 func TestSharedSubscriptionsTakeTurns(t *testing.T) {

@@ -174,7 +174,10 @@ func (b *Broker) ServeConn(nc net.Conn) {
 	b.mu.Unlock()
 	c.nc = nc
 	c.quiet.L = &c.mu
-	c.raw = newRawWriter(nc)
+	c.socket = socketOf(nc)
+	if _, coded := nc.(*tls.Conn); c.socket != nil && !coded {
+		c.raw = newRawWriter(c.socket)
+	}
 	if t, ok := nc.(interface{ SetNoDelay(bool) error }); ok {
 		t.SetNoDelay(true) // each write is a batch already
 	}

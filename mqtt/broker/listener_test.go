@@ -269,3 +269,41 @@ func TestAccessIsJudgedAndChangesCount(t *testing.T) {
 	mortal.drop()
 	until(t, "the will is refused", func() bool { return b.Stats().Refused >= 4 })
 }
+
+// A client that connects with the identifier of somebody else's session gets nothing by it that it may not
+// receive: not what waited, not what was sent and not acknowledged, and not what is published from now on.
+func TestASessionGivesNobodyWhatTheACLRefuses(t *testing.T) {
+	b := start(t, Options{
+		Auth: authFunc(func(_ *Client, username string, _ []byte) (string, error) { return username, nil }),
+		ACL: aclFunc(func(c *Client, a Access, topic string) bool {
+			return a != Receive || topic == "public" || c.Username == "alice"
+		}),
+	})
+	as := func(name string) func(*packet.Connect) {
+		return func(c *packet.Connect) {
+			persistent(c)
+			c.HasUsername, c.Username = true, name
+		}
+	}
+	alice := join(t, b, mqtt.V5, "panel", as("alice"))
+	alice.subscribed("#", 2)
+	pub := join(t, b, mqtt.V5, "pub")
+	pub.publish("private", "sent", 1)
+	alice.message("private", "sent")
+	alice.leave()
+	pub.publish("private", "waits", 2)
+	pub.publish("public", "for all", 1)
+
+	mallory := join(t, b, mqtt.V5, "panel", as("mallory"))
+	m := mallory.message("public", "for all")
+	mallory.send(&packet.Puback{ID: m.ID})
+	pub.publish("private", "later", 1)
+	mallory.silence()
+	if n := b.Stats().Refused; n != 2 {
+		t.Errorf("%d messages counted as refused, want 2", n)
+	}
+
+	alice = join(t, b, mqtt.V5, "panel", as("alice"))
+	pub.publish("private", "again", 1)
+	alice.message("private", "again")
+}

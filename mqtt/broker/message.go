@@ -11,6 +11,10 @@ type message struct {
 	mqtt.Message
 	expires int64  // broker time in nanoseconds at which it is of no use; 0: never
 	seq     uint64 // its number in the store; 0: it is not there
+
+	// Properties that were there with the value that they have when they are not.
+	saysBytes  bool // payload format indicator 0
+	saysNoType bool // an empty content type
 }
 
 // overhead is what a message costs beside its bytes, roughly.
@@ -39,13 +43,16 @@ func (m *message) remaining(now int64) uint32 {
 func (m *message) fillPublish(p *packet.Publish, now int64) {
 	*p = packet.Publish{Topic: m.Topic, QoS: m.QoS, Retain: m.Retain, Payload: m.Payload}
 	ps := &p.Properties
-	if m.PayloadUTF8 {
+	switch { // unaltered [MQTT-3.3.2-4]
+	case m.PayloadUTF8:
 		ps.SetPayloadFormat(1)
+	case m.saysBytes:
+		ps.SetPayloadFormat(0)
 	}
 	if m.expires != 0 {
 		ps.SetMessageExpiry(m.remaining(now))
 	}
-	if m.ContentType != "" {
+	if m.ContentType != "" || m.saysNoType { // [MQTT-3.3.2-20]
 		ps.SetContentType(m.ContentType)
 	}
 	if m.ResponseTopic != "" {
@@ -89,13 +96,17 @@ func (m *message) aliasing(ps *packet.Properties, now int64) {
 	if ps.None() {
 		return
 	}
-	m.PayloadUTF8 = ps.Has(packet.PropPayloadFormat) && ps.PayloadFormat == 1
+	if ps.Has(packet.PropPayloadFormat) {
+		m.PayloadUTF8 = ps.PayloadFormat == 1
+		m.saysBytes = !m.PayloadUTF8
+	}
 	if ps.Has(packet.PropMessageExpiry) {
 		m.HasExpiry, m.Expiry = true, ps.MessageExpiry
 		m.expires = now + int64(ps.MessageExpiry)*1e9
 	}
 	if ps.Has(packet.PropContentType) {
 		m.ContentType = ps.ContentType
+		m.saysNoType = m.ContentType == ""
 	}
 	if ps.Has(packet.PropResponseTopic) {
 		m.ResponseTopic = ps.ResponseTopic

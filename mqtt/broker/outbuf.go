@@ -5,6 +5,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"gateway/mqtt"
@@ -16,8 +17,9 @@ import (
 // where the socket is full, a goroutine takes over until it is empty again. So nobody waits for
 // somebody else's socket, and an idle connection holds no buffer.
 type output struct {
-	nc  net.Conn
-	raw *rawWriter // nil: nc cannot be written to without waiting
+	nc     net.Conn
+	socket syscall.RawConn // below nc; nil: none that could be looked at
+	raw    *rawWriter      // nil: nc cannot be written to without waiting
 
 	mu        sync.Mutex
 	quiet     sync.Cond // signalled when writing ends or much was written

@@ -45,7 +45,7 @@ func (c *conn) onPublish(w *worker, f packet.Frame) error {
 	}
 	switch p.qos {
 	case mqtt.AtMostOnce:
-		if r.refused == mqtt.Success && refused == mqtt.Success {
+		if c.accepts(r, p) {
 			c.b.publish(w, r, nil, 0)
 		}
 	case mqtt.AtLeastOnce:

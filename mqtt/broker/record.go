@@ -54,7 +54,11 @@ const (
 	msgResponseTopic
 	msgCorrelation
 )
-const msgUser = 1 << 8
+const (
+	msgUser   = 1 << 8
+	msgBytes  = 1 << 9  // payload format indicator 0
+	msgNoType = 1 << 10 // an empty content type
+)
 
 func appendUint(b []byte, n uint64) []byte { return binary.AppendUvarint(b, n) }
 
@@ -100,6 +104,8 @@ func appendMessage(b []byte, m *message, seq uint64, now int64) []byte {
 	set(m.ResponseTopic != "", msgResponseTopic)
 	set(m.CorrelationData != nil, msgCorrelation)
 	set(len(m.User) > 0, msgUser)
+	set(m.saysBytes, msgBytes)
+	set(m.saysNoType, msgNoType)
 	b = appendUint(appendUint(b, seq), flags)
 	b = appendString(appendString(b, m.Topic), m.Payload)
 	if flags&msgExpiry != 0 {
@@ -196,6 +202,7 @@ func (r *recordReader) message(now int64) *message {
 	m.QoS = mqtt.QoS(flags & 3)
 	m.Retain = flags&msgRetain != 0
 	m.PayloadUTF8 = flags&msgUTF8 != 0
+	m.saysBytes, m.saysNoType = flags&msgBytes != 0, flags&msgNoType != 0
 	m.Topic = r.string()
 	m.Payload = append([]byte(nil), r.bytes()...)
 	if flags&msgExpiry != 0 {

@@ -57,6 +57,37 @@ func TestNoProblemInformationWhereItIsNotWanted(t *testing.T) {
 	}
 }
 
+// A payload beyond the maximum reaches nobody, in whatever version and quality of service and not as a will either;
+// the connection goes on.
+func TestAPayloadBeyondTheMaximumReachesNobody(t *testing.T) {
+	b := start(t, Options{MaxPayload: 10})
+	watch := join(t, b, mqtt.V5, "watch")
+	watch.subscribed("#", 2)
+	const large, fits = "eleven byte", "ten bytes."
+	for _, v := range versions {
+		p := join(t, b, v, "p")
+		for qos := mqtt.AtMostOnce; qos <= mqtt.ExactlyOnce; qos++ {
+			code := p.publish("t", large, qos)
+			if want := v == mqtt.V5 && qos > 0; (code == mqtt.QuotaExceeded) != want {
+				t.Errorf("version %d, qos %d: %s", v, qos, code)
+			}
+		}
+		p.silence()
+		watch.silence()
+		p.publish("t", fits, 0)
+		watch.message("t", fits)
+		want := mqtt.QuotaExceeded
+		if v != mqtt.V5 {
+			want = mqtt.ServerUnavailable
+		}
+		mortal, ack := connect(t, b, v, "mortal", willOf("will", large))
+		if ack.Code != want {
+			t.Errorf("version %d: CONNACK %s for a will of %d bytes, want %s", v, ack.Code, len(large), want)
+		}
+		mortal.closed()
+	}
+}
+
 // 3.1.2.11.4: no packet of whatever type is larger than the client's maximum. [MQTT-3.1.2-24]
 func TestEveryPacketKeepsTheClientsMaximum(t *testing.T) {
 	b := start(t, Options{})

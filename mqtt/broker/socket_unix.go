@@ -3,6 +3,7 @@
 package broker
 
 import (
+	"crypto/tls"
 	"net"
 	"syscall"
 )
@@ -16,8 +17,11 @@ type rawWriter struct {
 	err  error
 }
 
-// newRawWriter returns nil where nc is not a socket itself.
-func newRawWriter(nc net.Conn) *rawWriter {
+// socketOf returns the socket that a connection is, or that its TLS stands on; nil where there is none.
+func socketOf(nc net.Conn) syscall.RawConn {
+	if t, ok := nc.(*tls.Conn); ok {
+		nc = t.NetConn()
+	}
 	switch nc.(type) {
 	case *net.TCPConn, *net.UnixConn:
 	default:
@@ -27,6 +31,26 @@ func newRawWriter(nc net.Conn) *rawWriter {
 	if err != nil {
 		return nil
 	}
+	return rc
+}
+
+// unread tells whether a read would bring something at once: bytes, or the end of the stream.
+func unread(socket syscall.RawConn) bool {
+	var b [1]byte
+	var err error
+	if ctl := socket.Control(func(fd uintptr) {
+		for {
+			if _, _, err = syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK); err != syscall.EINTR {
+				return
+			}
+		}
+	}); ctl != nil {
+		return false
+	}
+	return err == nil
+}
+
+func newRawWriter(rc syscall.RawConn) *rawWriter {
 	w := &rawWriter{conn: rc}
 	w.try = func(fd uintptr) bool {
 		for {
