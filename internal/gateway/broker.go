@@ -6,9 +6,11 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"time"
 
 	"gateway/config"
 	"gateway/internal/brokerstore"
+	"gateway/internal/clock"
 	"gateway/internal/secret"
 	"gateway/mqtt"
 	"gateway/mqtt/broker"
@@ -54,6 +56,16 @@ func (c closer) Close() error {
 	return c.Closer.Close()
 }
 
+// uptime names the machine's present boot and says how long ago it was; "" where that is not known.
+func uptime() (boot string, up time.Duration) {
+	now := clock.System()
+	id, err := now.BootID()
+	if err != nil {
+		return "", 0
+	}
+	return string(id[:]), time.Duration(now.Now())
+}
+
 // brokerOptions translates the table [broker].
 func brokerOptions(c *config.Broker, env BrokerEnv) (broker.Options, error) {
 	file := func(name string) string { return secret.Path(name, env.ConfigFile, env.Getenv) }
@@ -76,6 +88,7 @@ func brokerOptions(c *config.Broker, env BrokerEnv) (broker.Options, error) {
 		ResponseInfoPrefix: c.ResponseInfo,
 		SysInterval:        c.SysInterval,
 		Version:            env.Version,
+		Uptime:             uptime,
 		PortHolder:         portHolder,
 		Logger:             env.Log,
 		Limits: broker.Limits{

@@ -18,6 +18,8 @@ type Broker struct {
 	opt   Options
 	log   *slog.Logger
 	start time.Time
+	past  int64           // how long the broker ran before, in nanoseconds
+	due   []*storedWill   // wills to be published at once, of clients that the last run lost
 	ctx   context.Context // ends what waits for others when the broker stops
 	stop  context.CancelFunc
 
@@ -72,14 +74,19 @@ func New(o Options) (*Broker, error) {
 	return b, nil
 }
 
-// now is the broker's time in nanoseconds: running time, which no clock step changes. It is never 0.
-func (b *Broker) now() int64 { return int64(time.Since(b.start)) + 1 }
+// now is the broker's time in nanoseconds: running time, which no clock step changes and which goes on where
+// the store left it. It is never 0.
+func (b *Broker) now() int64 { return b.past + int64(time.Since(b.start)) + 1 }
 
 // Run serves until ctx ends: it opens the listeners of the Options, and at the end closes them, tells
 // every client that the server is shutting down, publishes the wills that are due and syncs the
 // store. An address that cannot be listened on is logged and tried again; everything else works
 // meanwhile. A broker runs once.
 func (b *Broker) Run(ctx context.Context) error {
+	for _, w := range b.due {
+		b.publishWill(w.will, nil)
+	}
+	b.due = nil
 	var own sync.WaitGroup
 	for i := range b.opt.Listen {
 		own.Go(func() { b.listen(ctx, i) })
@@ -122,15 +129,15 @@ func (b *Broker) shutdown() {
 	}
 }
 
-// endTimers stops the timers of sessions that stay behind, and publishes wills that wait: there will
-// be nobody to do it later.
+// endTimers stops the timers of sessions that stay behind, and publishes the wills that wait and are not in the
+// store: there will be nobody to do it later.
 func (b *Broker) endTimers() {
 	b.mu.Lock()
 	var wills []*will
 	for _, s := range b.sessions {
 		s.mu.Lock()
 		s.stopTimers()
-		if s.will != nil {
+		if s.will != nil && b.journal == nil {
 			wills = append(wills, s.will)
 			s.will = nil
 		}
@@ -177,6 +184,7 @@ func (b *Broker) housekeep(ctx context.Context) {
 			b.journal.enter()
 			b.retained.sweep(b.now(), func(m *message) { b.journal.retained(m) })
 			b.journal.leave()
+			b.journal.keepTime()
 		}
 	}
 }

@@ -268,9 +268,9 @@ func (b *Broker) attach(c *conn, j joining, ack *packet.Connack) (mqtt.ReasonCod
 	}
 	s.window = j.window
 	s.stopTimers()
-	if s.will != nil { // the client came back before its will's delay was over [MQTT-3.1.3-9]
-		s.will = nil
-	}
+	b.journal.executed(s.will) // the client came back before its will's delay was over [MQTT-3.1.3-9]
+	s.will, s.left = nil, 0
+	b.journal.bequest(s, c.will)
 	s.setExpiry(j.expiry)
 	if ack.SessionPresent || j.expiry != 0 {
 		b.journal.session(s)
@@ -332,7 +332,8 @@ func (b *Broker) takeOver(s *session, old *conn, clean bool) func() {
 	will := old.will
 	old.will = nil
 	if will != nil && will.delay > 0 && !clean && s.expiry != 0 {
-		will = nil // the session goes on within the delay [MQTT-3.1.3-9]
+		b.journal.executed(will) // the session goes on within the delay [MQTT-3.1.3-9]
+		will = nil
 	}
 	s.conn = nil
 	s.dropQoS0()
@@ -361,13 +362,12 @@ func (b *Broker) detach(c *conn) {
 	case s.expiry == 0 || b.sessions[s.id] != s:
 		ended = b.endLocked(s)
 	default:
-		if s.expiry != never {
-			s.endTimer = b.after(s.expiry, func() { b.expire(s) })
-		}
-		if will != nil && will.delay > 0 && !b.closed.Load() {
+		s.left = b.now()
+		b.journal.left(s)
+		if will != nil && will.delay > 0 && (!b.closed.Load() || b.journal != nil) {
 			s.will, will = will, nil
-			s.willTimer = time.AfterFunc(min(s.will.delay, b.lifetime(s)), func() { b.delayed(s) })
 		}
+		s.startTimers()
 	}
 	s.mu.Unlock()
 	b.mu.Unlock()
@@ -377,12 +377,21 @@ func (b *Broker) detach(c *conn) {
 	b.publishWill(will, s)
 }
 
-func (b *Broker) after(seconds uint32, f func()) *time.Timer {
-	return time.AfterFunc(time.Duration(seconds)*time.Second, f)
+// startTimers has the session end, and the will that waits published, when it is time for a session that lost its
+// connection at s.left. It needs mu.
+func (s *session) startTimers() {
+	b := s.b
+	gone := time.Duration(b.now() - s.left)
+	if s.expiry != never {
+		s.endTimer = time.AfterFunc(s.lifetime()-gone, func() { b.expire(s) })
+	}
+	if s.will != nil {
+		s.willTimer = time.AfterFunc(min(s.will.delay, s.lifetime())-gone, func() { b.delayed(s) })
+	}
 }
 
-// lifetime is how long a session lives without a connection.
-func (b *Broker) lifetime(s *session) time.Duration {
+// lifetime is how long the session lives without a connection.
+func (s *session) lifetime() time.Duration {
 	if s.expiry == never {
 		return math.MaxInt64
 	}

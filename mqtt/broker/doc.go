@@ -50,8 +50,13 @@
 // depend on SyncWindow. Messages of the process itself (Publish) do not trigger it. While the store
 // fails, delivery goes on and those acknowledgements wait.
 //
-// Expiry intervals count the time that the broker runs, never the wall clock. Wills are kept in memory only:
-// a broker that stops publishes those whose connections it ends.
+// So do the wills of all clients: a broker that was killed publishes them when it is back, for their connections
+// have ended without a DISCONNECT; delays and sessions go on. A broker that stops publishes those whose
+// connections it ends and that have no delay, or no store to wait in.
+//
+// Expiry intervals and will delays count the time that the broker runs, never the wall clock. With a Store they
+// go on over a restart, where the time in which the broker was down counts if the machine was not booted
+// meanwhile (Options.Uptime). A crash with a reboot takes up to ten minutes of an idle broker's time from them.
 //
 // Clauses in brackets are those of OASIS MQTT 5.0 unless 3.1.1 stands beside them.
 package broker

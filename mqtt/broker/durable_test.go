@@ -215,8 +215,8 @@ func TestPersistentStateSurvives(t *testing.T) {
 				if got["a/2"] != two.ID || got["PUBREL"] != three.ID {
 					t.Errorf("qos 2 came with %v, want %d for a/2 and PUBREL of %d", got, two.ID, three.ID)
 				}
-				// What QoS 1 notes lazily may be lost to a crash: then it comes again under another identifier.
-				if _, there := got["a/1"]; !there || name == "stop" && got["a/1"] != one.ID {
+				// What is noted of QoS 1 waits for no sync: after a power cut it may come again under another identifier.
+				if _, there := got["a/1"]; !there || name != "power cut" && got["a/1"] != one.ID {
 					t.Errorf("a/1 came with %v, want %d", got, one.ID)
 				}
 				for _, topic := range []string{"a/4", "a/5"} {
@@ -267,6 +267,22 @@ func TestAcknowledgementsFollowTheSync(t *testing.T) {
 }
 
 // Messages of the process itself do not trigger a sync; done comes with the window or somebody else's.
+// Retained messages come after the SUBACK, also where that waits for the store: clients expect it, although the
+// specification does not promise it (3.8.4).
+func TestRetainedMessagesFollowTheSuback(t *testing.T) {
+	store := &memStore{}
+	b := start(t, Options{Store: store})
+	pub := join(t, b, mqtt.V5, "pub")
+	pub.publish("retained", "x", 1, asRetained)
+	sub := join(t, b, mqtt.V5, "sub", persistent)
+	release := store.holdSyncs()
+	sub.send(&packet.Subscribe{ID: 1, Subscriptions: []mqtt.Subscription{{Filter: "#", QoS: 1}}})
+	sub.silence()
+	release()
+	expect[*packet.Suback](sub)
+	sub.message("retained", "x")
+}
+
 func TestPublishFromWithinDoesNotTriggerTheSync(t *testing.T) {
 	store := &memStore{}
 	b := start(t, Options{Store: store, SyncWindow: time.Hour})
@@ -333,8 +349,8 @@ func TestEndedSessionsAreForgotten(t *testing.T) {
 	if err := b.journal.snapshot(); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(store.recs); n != 0 {
-		t.Errorf("%d records are left of sessions that have ended", n)
+	if n := len(store.recs); n != 1 || store.recs[0][0] != opClock {
+		t.Errorf("%d records are left, want only the time: the sessions have ended", n)
 	}
 	b = start(t, Options{Store: store.crash(true)})
 	if _, ack := connect(t, b, mqtt.V311, "sub", persistent); ack.SessionPresent {
@@ -410,8 +426,8 @@ func FuzzRecords(f *testing.F) {
 	s := &session{b: b, id: "c", num: 1, expiry: never}
 	m := &message{Message: mqtt.Message{Topic: "t", Payload: []byte("x"), QoS: 2, User: []mqtt.UserProperty{{Name: "a", Value: "b"}}}, seq: 3}
 	f.Add(appendSession(nil, s))
-	f.Add(appendOwed(appendUint(appendMessage(append(appendSession(nil, s), opMessage), m, 3, 0), 1), 1, 2, true, []uint32{7}))
-	f.Add(appendMessage([]byte{opRetained}, m, 3, 0))
+	f.Add(appendOwed(appendUint(appendMessage(append(appendSession(nil, s), opMessage), m, 3), 1), 1, 2, true, []uint32{7}))
+	f.Add(appendMessage([]byte{opRetained}, m, 3))
 	f.Add(appendSubscription(appendSession(nil, s), 1, &mqtt.Subscription{Filter: "a/#", QoS: 1}, 5))
 	f.Fuzz(func(t *testing.T, rec []byte) {
 		b, err := New(Options{Store: &memStore{recs: [][]byte{rec}}})

@@ -23,12 +23,14 @@ type journal struct {
 	gate  sync.RWMutex
 
 	writing  sync.Mutex
-	lazy     []byte // records that may be lost with the process: written with the next that may not
-	scratch  []byte
+	notes    []byte        // operations that are not handed to the store yet
+	noted    atomic.Bool   // there are some
 	broken   bool          // an Append failed: the store lacks something until the next snapshot
+	clocked  int64         // broker time of the newest clock record
 	appended atomic.Uint64 // how many records; a position in the store
 	synced   atomic.Uint64 // of which are synced
 
+	wills    wills
 	messages atomic.Uint64 // the last message's number
 	sessions atomic.Uint64 // the last session's
 
@@ -57,8 +59,12 @@ const (
 	syncPause = 2 * time.Millisecond
 	// retryPause is how long a failing store is left alone.
 	retryPause = time.Second
-	// lazyBytes is how much may wait to be written.
-	lazyBytes = 4 << 10
+	// notesBytes is how much may wait to be written.
+	notesBytes = 4 << 10
+	// clockEvery is how often the broker's time is recorded while other things are.
+	clockEvery = time.Second
+	// clockIdle is how often it is recorded while nothing is.
+	clockIdle = 10 * time.Minute
 	// snapshotBytes is the least size of a log that is worth a snapshot.
 	snapshotBytes = 16 << 20
 )
@@ -94,17 +100,11 @@ func (j *journal) nextSession() uint64 {
 	return j.sessions.Add(1)
 }
 
-// record writes what fill appends, and what was lazy before it, and returns its position.
+// record hands what fill appends to the store, and all notes before it, and returns its position.
 func (j *journal) record(fill func(b []byte) []byte) uint64 {
-	j.writing.Lock()
-	defer j.writing.Unlock()
-	j.scratch = fill(append(j.scratch[:0], j.lazy...))
-	j.lazy = j.lazy[:0]
-	j.write(j.scratch)
-	if cap(j.scratch) > 1<<20 {
-		j.scratch = nil
-	}
-	return j.appended.Add(1)
+	at := j.note(fill)
+	j.flush()
+	return at
 }
 
 // write needs writing.
@@ -118,22 +118,39 @@ func (j *journal) write(rec []byte) {
 	}
 }
 
-// note records what a crash of the process may take away.
-func (j *journal) note(fill func(b []byte) []byte) {
+// note is record for what a batch does: it is handed over at the batch's end, before anything is sent
+// (worker.done), so that many changes are one write.
+func (j *journal) note(fill func(b []byte) []byte) uint64 {
 	j.writing.Lock()
 	defer j.writing.Unlock()
-	j.lazy = fill(j.lazy)
-	if len(j.lazy) >= lazyBytes {
-		j.flushLazy()
+	j.notes = fill(j.notes)
+	j.noted.Store(true)
+	if len(j.notes) >= notesBytes {
+		j.flushNotes()
 	}
+	return j.appended.Add(1)
 }
 
-func (j *journal) flushLazy() {
-	if len(j.lazy) > 0 {
-		j.write(j.lazy)
-		j.lazy = j.lazy[:0]
-		j.appended.Add(1)
+// flush hands over what was noted.
+func (j *journal) flush() {
+	if j == nil || !j.noted.Load() {
+		return
 	}
+	j.writing.Lock()
+	defer j.writing.Unlock()
+	j.flushNotes()
+}
+
+// flushNotes needs writing.
+func (j *journal) flushNotes() {
+	if len(j.notes) == 0 {
+		return
+	}
+	j.write(j.notes)
+	if j.noted.Store(false); cap(j.notes) > 1<<20 {
+		j.notes = nil
+	}
+	j.notes = j.notes[:0]
 }
 
 // isSynced tells whether a position is synced.
@@ -202,7 +219,10 @@ func (j *journal) run(ctx context.Context) {
 // sync syncs what was recorded and tells those who wait.
 func (j *journal) sync() bool {
 	j.writing.Lock()
-	j.flushLazy()
+	if now := j.b.now(); j.appended.Load() > j.synced.Load() && now-j.clocked >= int64(clockEvery) {
+		j.noteClock(now)
+	}
+	j.flushNotes()
 	broken := j.broken
 	upto := j.appended.Load()
 	j.writing.Unlock()
@@ -293,7 +313,8 @@ func (j *journal) maybeSnapshot() {
 func (j *journal) close() error {
 	j.snapshots.Wait()
 	j.writing.Lock()
-	j.flushLazy()
+	j.noteClock(j.b.now())
+	j.flushNotes()
 	upto, broken := j.appended.Load(), j.broken
 	j.writing.Unlock()
 	var err error
@@ -313,12 +334,39 @@ func (j *journal) close() error {
 	return err
 }
 
+// noteClock records what time it is for the broker. It needs writing.
+func (j *journal) noteClock(now int64) {
+	j.clocked = now
+	j.notes = appendClock(j.notes, now, j.b.opt.Uptime)
+	j.noted.Store(true)
+	j.appended.Add(1)
+}
+
+// keepTime records the time now and then, also while nothing happens.
+func (j *journal) keepTime() {
+	if j == nil {
+		return
+	}
+	j.writing.Lock()
+	defer j.writing.Unlock()
+	if now := j.b.now(); now-j.clocked >= int64(clockIdle) {
+		j.noteClock(now)
+	}
+}
+
 // The changes. Each needs the lock of what it is about.
 
 // session records a session's identity and expiry.
 func (j *journal) session(s *session) {
 	if j != nil && s.durable.Load() {
 		j.record(func(b []byte) []byte { return appendSession(b, s) })
+	}
+}
+
+// left records when a session lost its connection.
+func (j *journal) left(s *session) {
+	if j != nil && s.durable.Load() {
+		j.record(func(b []byte) []byte { return appendUint(appendNum(b, opLeft, s.num), uint64(s.left)) })
 	}
 }
 
@@ -362,14 +410,14 @@ func (j *journal) message(w *worker, targets []target, from *session, id uint16)
 	if owed == 0 && !remember {
 		return 0
 	}
-	return j.record(func(b []byte) []byte {
+	return j.note(func(b []byte) []byte {
 		if remember {
 			b = appendID(appendNum(b, opIncoming, from.num), id)
 		}
 		if owed == 0 {
 			return b
 		}
-		b = appendMessage(append(b, opMessage), p.view(), p.seq, p.now)
+		b = appendMessage(append(b, opMessage), p.view(), p.seq)
 		b = appendUint(b, uint64(owed))
 		for _, ts := range [2][]target{targets, w.picked} {
 			for i := range ts {
@@ -395,8 +443,8 @@ func (j *journal) queued(s *session, m *message, d *delivery) *message {
 	}
 	own := *m
 	own.seq = j.number()
-	j.record(func(b []byte) []byte {
-		b = appendMessage(append(b, opMessage), &own, own.seq, j.b.now())
+	j.note(func(b []byte) []byte {
+		b = appendMessage(append(b, opMessage), &own, own.seq)
 		b = appendUint(b, 1)
 		return appendOwed(b, s.num, d.qos, d.retain, d.ids)
 	})
@@ -416,10 +464,10 @@ func (j *journal) sent(s *session, d *delivery) uint64 {
 		return 0
 	}
 	fill := func(b []byte) []byte { return appendID(appendUint(appendNum(b, opSent, s.num), d.msg.seq), d.id) }
+	at := j.note(fill)
 	if d.qos == mqtt.ExactlyOnce {
-		return j.record(fill)
+		return at
 	}
-	j.note(fill)
 	return 0
 }
 
@@ -428,7 +476,7 @@ func (j *journal) released(s *session, d *delivery) uint64 {
 	if j == nil || d.msg.seq == 0 || !s.durable.Load() {
 		return 0
 	}
-	return j.record(func(b []byte) []byte { return appendUint(appendNum(b, opReleased, s.num), d.msg.seq) })
+	return j.note(func(b []byte) []byte { return appendUint(appendNum(b, opReleased, s.num), d.msg.seq) })
 }
 
 // forgotten records that a client's QoS 2 identifier is free again.
@@ -436,7 +484,7 @@ func (j *journal) forgotten(s *session, id uint16) uint64 {
 	if j == nil || !s.durable.Load() {
 		return 0
 	}
-	return j.record(func(b []byte) []byte { return appendID(appendNum(b, opForgotten, s.num), id) })
+	return j.note(func(b []byte) []byte { return appendID(appendNum(b, opForgotten, s.num), id) })
 }
 
 // last returns the position that includes everything recorded so far of a persistent session.
@@ -452,5 +500,5 @@ func (j *journal) retained(m *message) uint64 {
 	if j == nil {
 		return 0
 	}
-	return j.record(func(b []byte) []byte { return appendMessage(append(b, opRetained), m, m.seq, j.b.now()) })
+	return j.note(func(b []byte) []byte { return appendMessage(append(b, opRetained), m, m.seq) })
 }

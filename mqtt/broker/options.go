@@ -50,6 +50,11 @@ type Options struct {
 	SysInterval time.Duration
 	Version     string // what $SYS/broker/version says
 
+	// Uptime says which boot of the machine this is and for how long it has run. With it the time that the
+	// broker did not run, but the machine did, counts for expiry intervals after a restart; nil or an empty
+	// boot: it does not.
+	Uptime func() (boot string, up time.Duration)
+
 	// PortHolder says which process listens on a TCP port, for the log; "" or nil: unknown.
 	PortHolder func(port int) string
 

@@ -39,6 +39,7 @@ type deferred struct {
 	after uint64
 	last  bool // PUBACK or PUBCOMP
 	b     []byte
+	then  []func(w *worker) // what is to be done when it is on its way
 }
 
 type buffer struct{ b []byte }
@@ -169,7 +170,7 @@ func (c *conn) hold(start int, after uint64) {
 	if last {
 		c.unacked.Add(1)
 	}
-	c.deferred = append(c.deferred, deferred{after, last, append([]byte(nil), b...)})
+	c.deferred = append(c.deferred, deferred{after: after, last: last, b: append([]byte(nil), b...)})
 	c.buf.b = c.buf.b[:start]
 	c.b.journal.wait(c, after)
 }
@@ -241,12 +242,31 @@ func (c *conn) packet(w *worker, p packet.Packet, after uint64) error {
 	return nil
 }
 
-// synced sends what waited for the store up to a point.
+// postpone has f called after what waits for the store at the moment, or reports that nothing does.
+func (c *conn) postpone(f func(w *worker)) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.deferred) == 0 {
+		return false
+	}
+	last := &c.deferred[len(c.deferred)-1]
+	last.then = append(last.then, f)
+	return true
+}
+
+// synced sends what waited for the store up to a point, and does what was to follow it.
 func (c *conn) synced(w *worker, upto uint64) {
+	for _, f := range c.sendSynced(w, upto) {
+		f(w)
+	}
+}
+
+func (c *conn) sendSynced(w *worker, upto uint64) (then []func(w *worker)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := 0
 	for n < len(c.deferred) && c.deferred[n].after <= upto {
+		then = append(then, c.deferred[n].then...)
 		if !c.sealed {
 			b := c.space()
 			b.b = append(b.b, c.deferred[n].b...)
@@ -257,7 +277,7 @@ func (c *conn) synced(w *worker, upto uint64) {
 		n++
 	}
 	if n == 0 {
-		return
+		return nil
 	}
 	c.deferred = append(c.deferred[:0], c.deferred[n:]...)
 	clear(c.deferred[len(c.deferred):cap(c.deferred)])
@@ -266,6 +286,7 @@ func (c *conn) synced(w *worker, upto uint64) {
 	}
 	c.quiet.Broadcast()
 	c.schedule(w)
+	return then
 }
 
 // seal adds a last packet, if there is one, and lets nothing follow it.

@@ -211,6 +211,9 @@ func (b *Broker) publish(w *worker, r *route, from *session, id uint16) (after u
 	b.journal.enter()
 	defer b.journal.leave()
 	p.seq = b.journal.number()
+	if p.kept != nil { // made for this publication, see publishKept
+		p.kept.seq = p.seq
+	}
 	if p.retain {
 		after = b.retain(p.keep())
 	}
@@ -305,7 +308,7 @@ func (b *Broker) ownRoute(topic string) *route {
 	return r
 }
 
-// publishKept publishes a message that the broker holds already: a will, or its own state.
+// publishKept publishes a will or the like; m is nobody else's yet.
 func (b *Broker) publishKept(m *message, s *session, client *Client) {
 	w := b.worker()
 	defer w.done()

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
+	"time"
 
 	"gateway/mqtt"
 )
@@ -24,8 +26,15 @@ import (
 //	released    10  session, message number
 //	retained    11  message; without payload: the topic has none
 //	owed        12  message number, session, flags, count, identifiers, packet identifier, state
+//	left        13  session, the time when its connection ended; while it has one there is none
+//	will        14  session, client identifier, user name, delay in seconds, seconds that it is of use plus 1
+//	                (0: for ever), message
+//	executed    15  message number of a will: it was published, or will not be
+//	clock       16  time, boot, nanoseconds since that
 //
-// A message is: number, flags, topic, payload, and what the flags announce: seconds until it expires, content type,
+// A time is that of the broker in nanoseconds, which goes on over restarts (snapshot.go, resume).
+// A message is: number, flags, topic, payload, and what the flags announce: the time when it expires and the
+// seconds that it lived until then, content type,
 // response topic, correlation data, count of user properties and their names and values. Sessions
 // and messages have numbers that are never used again. Operations on what is not there have no effect,
 // and a message that a session has already is not added again: a snapshot is taken while the broker
@@ -43,6 +52,10 @@ const (
 	opReleased    = 10
 	opRetained    = 11
 	opOwed        = 12
+	opLeft        = 13
+	opWill        = 14
+	opExecuted    = 15
+	opClock       = 16
 )
 
 // Flags of a message.
@@ -90,7 +103,28 @@ func appendSubscription(b []byte, num uint64, q *mqtt.Subscription, id uint32) [
 	return appendUint(appendUint(appendString(appendNum(b, opSubscribe, num), q.Filter), opt), uint64(id))
 }
 
-func appendMessage(b []byte, m *message, seq uint64, now int64) []byte {
+func appendWill(b []byte, num uint64, w *will) []byte {
+	b = appendString(appendString(appendNum(b, opWill, num), w.client.ID), w.client.Username)
+	b = appendUint(b, uint64(w.delay/time.Second))
+	if w.m.HasExpiry {
+		b = appendUint(b, uint64(w.seconds)+1)
+	} else {
+		b = appendUint(b, 0)
+	}
+	m := *w.m
+	m.expires = 0 // that begins when it is published
+	return appendMessage(b, &m, w.seq)
+}
+
+func appendClock(b []byte, now int64, uptime func() (string, time.Duration)) []byte {
+	boot, up := "", time.Duration(0)
+	if uptime != nil {
+		boot, up = uptime()
+	}
+	return appendUint(appendString(appendNum(b, opClock, uint64(now)), boot), uint64(up))
+}
+
+func appendMessage(b []byte, m *message, seq uint64) []byte {
 	flags := uint64(m.QoS)
 	set := func(on bool, flag uint64) {
 		if on {
@@ -109,7 +143,7 @@ func appendMessage(b []byte, m *message, seq uint64, now int64) []byte {
 	b = appendUint(appendUint(b, seq), flags)
 	b = appendString(appendString(b, m.Topic), m.Payload)
 	if flags&msgExpiry != 0 {
-		b = appendUint(b, uint64(m.remaining(now)))
+		b = appendUint(appendUint(b, uint64(m.expires)), uint64(m.Expiry))
 	}
 	if flags&msgContentType != 0 {
 		b = appendString(b, m.ContentType)
@@ -167,6 +201,16 @@ func (r *recordReader) uint() uint64 {
 	return n
 }
 
+// time reads a time or a duration in nanoseconds.
+func (r *recordReader) time() int64 {
+	n := r.uint()
+	if n > math.MaxInt64/2 {
+		r.fail()
+		return 0
+	}
+	return int64(n)
+}
+
 func (r *recordReader) op() byte {
 	b := r.b[0]
 	r.b = r.b[1:]
@@ -196,7 +240,21 @@ func (r *recordReader) count() int {
 	return int(n)
 }
 
-func (r *recordReader) message(now int64) *message {
+// will reads whose will it is and the will.
+func (r *recordReader) will() (num uint64, w *will) {
+	num = r.uint()
+	w = &will{client: &Client{ID: r.string(), Username: r.string()}}
+	w.delay = time.Duration(min(r.uint(), never)) * time.Second
+	expiry := r.uint()
+	w.m = r.message()
+	w.seq = w.m.seq
+	if expiry > 0 {
+		w.m.HasExpiry, w.seconds = true, uint32(expiry-1)
+	}
+	return num, w
+}
+
+func (r *recordReader) message() *message {
 	m := &message{seq: r.uint()}
 	flags := r.uint()
 	m.QoS = mqtt.QoS(flags & 3)
@@ -206,9 +264,8 @@ func (r *recordReader) message(now int64) *message {
 	m.Topic = r.string()
 	m.Payload = append([]byte(nil), r.bytes()...)
 	if flags&msgExpiry != 0 {
-		m.HasExpiry = true
-		m.Expiry = uint32(r.uint())
-		m.expires = now + int64(m.Expiry)*1e9
+		m.expires = r.time()
+		m.HasExpiry, m.Expiry = true, uint32(r.uint())
 	}
 	if flags&msgContentType != 0 {
 		m.ContentType = r.string()

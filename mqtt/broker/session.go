@@ -27,6 +27,7 @@ type session struct {
 	conn     *conn // nil: none
 	ended    bool
 	expiry   uint32 // seconds it outlives its connection
+	left     int64  // broker time when it lost its connection; 0: it has one
 	subs     map[string]*subscription
 	queue    deliveries // not sent yet, in order
 	bytes    int        // size of the messages in queue

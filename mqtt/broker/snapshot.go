@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	"gateway/mqtt"
 )
@@ -11,10 +12,18 @@ import (
 // A loader builds the state from the records of the store.
 type loader struct {
 	b        *Broker
-	now      int64
 	sessions map[uint64]*loading
 	messages map[uint64]*message // as long as records may speak of them
+	wills    map[uint64]*storedWill
+	clock    clockRecord // the newest
+	latest   int64       // the latest time that a record shows to have been
 	skipped  int
+}
+
+type clockRecord struct {
+	now  int64
+	boot string
+	up   time.Duration
 }
 
 type loading struct {
@@ -24,7 +33,7 @@ type loading struct {
 
 // load reads the store. A record that cannot be read is counted and skipped: the others are good.
 func (j *journal) load() error {
-	l := &loader{b: j.b, now: j.b.now(), sessions: make(map[uint64]*loading), messages: make(map[uint64]*message)}
+	l := &loader{b: j.b, sessions: make(map[uint64]*loading), messages: make(map[uint64]*message), wills: make(map[uint64]*storedWill)}
 	err := j.store.Replay(func(rec []byte) error {
 		r := recordReader{b: rec}
 		for len(r.b) > 0 {
@@ -41,25 +50,43 @@ func (j *journal) load() error {
 	if l.skipped > 0 {
 		j.b.log.Error("store: unreadable records were skipped", "count", l.skipped)
 	}
+	l.resume()
 	l.finish()
 	return nil
+}
+
+// resume lets the broker's time go on where the store left it; where the machine has not been booted since,
+// what has passed meanwhile counts.
+func (l *loader) resume() {
+	b, c := l.b, &l.clock
+	b.past = max(c.now, l.latest)
+	if b.opt.Uptime != nil {
+		if boot, up := b.opt.Uptime(); boot != "" && boot == c.boot && up > c.up {
+			b.past = max(b.past, c.now+int64(up-c.up))
+		}
+	}
+	b.journal.writing.Lock()
+	defer b.journal.writing.Unlock()
+	b.journal.noteClock(b.now())
 }
 
 func (l *loader) apply(r *recordReader) {
 	op := r.op()
 	switch op {
 	case opRetained:
-		if m := r.message(l.now); r.err == nil {
+		if m := r.message(); r.err == nil {
+			l.saw(m)
 			l.b.journal.messages.Store(max(l.b.journal.messages.Load(), m.seq))
 			l.b.retained.set(m, &l.b.opt.Limits, func(*message) {})
 		}
 		return
 	case opMessage:
-		m := r.message(l.now)
+		m := r.message()
 		n := r.count()
 		if r.err != nil {
 			return
 		}
+		l.saw(m)
 		l.messages[m.seq] = m
 		l.b.journal.messages.Store(max(l.b.journal.messages.Load(), m.seq))
 		for range n {
@@ -81,6 +108,21 @@ func (l *loader) apply(r *recordReader) {
 		return
 	case opSession:
 		l.session(r)
+		return
+	case opWill:
+		if num, w := r.will(); r.err == nil {
+			l.b.journal.messages.Store(max(l.b.journal.messages.Load(), w.seq))
+			l.wills[w.seq] = &storedWill{w, num}
+		}
+		return
+	case opExecuted:
+		delete(l.wills, r.uint())
+		return
+	case opClock:
+		c := clockRecord{now: r.time(), boot: r.string(), up: time.Duration(r.time())}
+		if r.err == nil {
+			l.clock = c
+		}
 		return
 	}
 	num := r.uint()
@@ -132,12 +174,22 @@ func (l *loader) apply(r *recordReader) {
 			d.id, d.sent = id, true
 			s.order.push(d)
 		}
+	case opLeft:
+		s.left = r.time()
+		l.latest = max(l.latest, s.left)
 	case opReleased:
 		if d := x.owed[r.uint()]; d != nil {
 			d.released = true
 		}
 	default:
 		r.fail()
+	}
+}
+
+// saw notes when a message was published, where it says so.
+func (l *loader) saw(m *message) {
+	if m.expires != 0 {
+		l.latest = max(l.latest, m.expires-int64(m.Expiry)*1e9)
 	}
 }
 
@@ -160,7 +212,7 @@ func (l *loader) session(r *recordReader) {
 		x = &loading{s: &session{b: l.b, id: id, num: num}, owed: make(map[uint64]*delivery)}
 		l.sessions[num] = x
 	}
-	x.s.expiry = expiry
+	x.s.expiry, x.s.left = expiry, 0
 	x.s.ident.Store(&Client{ID: id, Username: user})
 	l.b.sessions[id] = x.s
 }
@@ -176,10 +228,22 @@ func (l *loader) owe(num uint64, m *message, d *delivery) {
 	x.s.list(d).push(d)
 }
 
-// finish puts the sessions to work: as ones whose connections have just ended.
+// finish puts the sessions to work: as ones that have lost their connections, those that had one until the end
+// just now.
 func (l *loader) finish() {
-	for _, x := range l.sessions {
+	now := l.b.now()
+	for num, x := range l.sessions {
 		s := x.s
+		if s.left == 0 || s.left > now {
+			s.left = now
+		}
+		if s.expiry != never && time.Duration(now-s.left) >= s.lifetime() {
+			l.b.stats.expiredSessions.Add(1)
+			l.b.journal.end(s)
+			delete(l.b.sessions, s.id)
+			delete(l.sessions, num)
+			continue
+		}
 		s.durable.Store(true)
 		for _, sub := range s.subs {
 			l.b.subs.add(sub)
@@ -196,11 +260,20 @@ func (l *loader) finish() {
 			s.flight[d.id] = d
 			s.lastID = d.id
 		}
-		if s.expiry != never {
-			s.mu.Lock()
-			s.endTimer = l.b.after(s.expiry, func() { l.b.expire(s) })
-			s.mu.Unlock()
+	}
+	for _, w := range l.wills {
+		if x := l.sessions[w.session]; x != nil && w.delay > time.Duration(now-x.s.left) {
+			x.s.will = w.will
+		} else {
+			l.b.due = append(l.b.due, w)
 		}
+	}
+	slices.SortFunc(l.b.due, func(a, b *storedWill) int { return cmp.Compare(a.seq, b.seq) })
+	l.b.journal.wills.all = l.wills
+	for _, x := range l.sessions {
+		x.s.mu.Lock()
+		x.s.startTimers()
+		x.s.mu.Unlock()
 	}
 	if n := len(l.sessions); n > 0 || l.b.retained.count > 0 {
 		l.b.log.Info("store: read", "sessions", n, "retained", l.b.retained.count, "queued_bytes", l.b.queued.Load())
@@ -223,9 +296,17 @@ func (j *journal) snapshot() error {
 			size += int64(len(rec))
 			return put(rec)
 		}
+		if err := count(appendClock(nil, j.b.now(), j.b.opt.Uptime)); err != nil {
+			return err
+		}
 		written := make(map[uint64]bool)
 		for _, s := range j.persistent() {
 			if err := j.putSession(s, written, count); err != nil {
+				return err
+			}
+		}
+		for _, w := range j.wills.list() {
+			if err := count(appendWill(nil, w.session, w.will)); err != nil {
 				return err
 			}
 		}
@@ -263,8 +344,10 @@ func (j *journal) putSession(s *session, written map[uint64]bool, put func([]byt
 		s.mu.Unlock()
 		return nil
 	}
-	now := j.b.now()
 	recs := [][]byte{appendSession(nil, s)}
+	if s.conn == nil {
+		recs = append(recs, appendUint(appendNum(nil, opLeft, s.num), uint64(s.left)))
+	}
 	for _, sub := range s.subs {
 		q := mqtt.Subscription{Filter: sub.filter, QoS: sub.qos, NoLocal: sub.local, RetainAsPublished: sub.rap}
 		recs = append(recs, appendSubscription(nil, s.num, &q, sub.id))
@@ -280,7 +363,7 @@ func (j *journal) putSession(s *session, written map[uint64]bool, put func([]byt
 			var rec []byte
 			if !written[d.msg.seq] {
 				written[d.msg.seq] = true
-				rec = appendUint(appendMessage(append(rec, opMessage), d.msg, d.msg.seq, now), 0)
+				rec = appendUint(appendMessage(append(rec, opMessage), d.msg, d.msg.seq), 0)
 			}
 			rec = appendOwed(appendNum(rec, opOwed, d.msg.seq), s.num, d.qos, d.retain, d.ids)
 			rec = appendID(rec, d.id)
@@ -311,7 +394,7 @@ func (j *journal) putRetained(put func([]byte) error) error {
 	now := j.b.now()
 	r.tree.root.descend(true, func(n *node[*message]) bool { // those of $SYS are made anew
 		if m := n.val; m != nil && !m.expired(now) {
-			err = put(appendMessage([]byte{opRetained}, m, m.seq, now))
+			err = put(appendMessage([]byte{opRetained}, m, m.seq))
 		}
 		return err == nil
 	})

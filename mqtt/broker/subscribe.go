@@ -39,14 +39,25 @@ func (c *conn) onSubscribe(w *worker, f packet.Frame) error {
 	if err := c.packet(w, &ack, after); err != nil {
 		return err
 	}
-	for i := range p.Subscriptions {
-		sub := &p.Subscriptions[i]
+	var wanted []mqtt.Subscription // whose retained messages are to be sent
+	for i, sub := range p.Subscriptions {
 		if group, _ := mqtt.SplitShare(sub.Filter); ack.Codes[i].IsError() || group != "" {
 			continue // (3.8.4: nothing retained for shared subscriptions)
 		}
 		if sub.RetainHandling == mqtt.RetainSend || sub.RetainHandling == mqtt.RetainSendIfNew && fresh[i] {
-			s.sendRetained(w, c, sub, id)
+			wanted = append(wanted, sub)
 		}
+	}
+	if len(wanted) == 0 {
+		return nil
+	}
+	send := func(w *worker) {
+		for i := range wanted {
+			s.sendRetained(w, c, &wanted[i], id)
+		}
+	}
+	if !c.postpone(send) {
+		send(w)
 	}
 	return nil
 }

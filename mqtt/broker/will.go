@@ -1,6 +1,10 @@
 package broker
 
 import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 
 	"gateway/mqtt"
@@ -13,6 +17,18 @@ type will struct {
 	seconds uint32 // until it expires, from its publication on; with m.HasExpiry
 	delay   time.Duration
 	client  *Client
+	seq     uint64 // in the store; 0: it is not there
+}
+
+// wills are those in the store: of clients that are connected, and those whose delay runs.
+type wills struct {
+	mu  sync.Mutex
+	all map[uint64]*storedWill
+}
+
+type storedWill struct {
+	*will
+	session uint64
 }
 
 func newWill(w *packet.Will, client *Client) *will {
@@ -25,15 +41,51 @@ func newWill(w *packet.Will, client *Client) *will {
 	return out
 }
 
+// bequest puts a client's will into the store, nil being none: a broker that crashes has ended all connections
+// without a DISCONNECT, and publishes the wills when it is back (3.1.2.5).
+func (j *journal) bequest(s *session, w *will) {
+	if j == nil || w == nil {
+		return
+	}
+	w.seq = j.number()
+	// First in memory: a snapshot that is taken meanwhile has it, or it comes behind.
+	j.wills.mu.Lock()
+	if j.wills.all == nil {
+		j.wills.all = make(map[uint64]*storedWill)
+	}
+	j.wills.all[w.seq] = &storedWill{w, s.num}
+	j.wills.mu.Unlock()
+	j.record(func(b []byte) []byte { return appendWill(b, s.num, w) })
+}
+
+// executed takes a will out of the store that was published, or that will not be.
+func (j *journal) executed(w *will) {
+	if j == nil || w == nil || w.seq == 0 {
+		return
+	}
+	j.wills.mu.Lock()
+	delete(j.wills.all, w.seq)
+	j.wills.mu.Unlock()
+	j.record(func(b []byte) []byte { return appendNum(b, opExecuted, w.seq) })
+}
+
+// list returns them in the order in which they came.
+func (ws *wills) list() []*storedWill {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	return slices.SortedFunc(maps.Values(ws.all), func(a, b *storedWill) int { return cmp.Compare(a.seq, b.seq) })
+}
+
 // publishWill publishes a will, nil being none. No lock may be held.
 func (b *Broker) publishWill(w *will, s *session) {
 	if w == nil {
 		return
 	}
 	m := *w.m
-	m.expires = 0
+	m.expires, m.seq = 0, 0
 	if m.HasExpiry {
 		m.expires = b.now() + int64(w.seconds)*1e9
 	}
 	b.publishKept(&m, s, w.client)
+	b.journal.executed(w)
 }

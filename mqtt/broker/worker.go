@@ -26,6 +26,7 @@ func (b *Broker) worker() *worker {
 
 // done writes what was collected and gives the worker back.
 func (w *worker) done() {
+	w.b.journal.flush() // what is sent must not be forgotten by a crash
 	w.flush()
 	st := &w.b.stats
 	st.received.Add(w.received)
