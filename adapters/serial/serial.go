@@ -163,11 +163,13 @@ func New(o Options) (*Bus, error) {
 	for i := range o.Devices {
 		d, err := newDevice(o.Name, o.Devices[i])
 		if err != nil {
-			var de *DeviceError
-			if !errors.As(err, &de) {
-				de = &DeviceError{Message: -1, Err: err}
+			for _, err := range flatten(err) {
+				var de *DeviceError
+				if !errors.As(err, &de) {
+					de = &DeviceError{Message: -1, Err: err}
+				}
+				errs = append(errs, &DeviceError{i, de.Message, fmt.Errorf("serial: device %q: %w", o.Devices[i].Name, de.Err)})
 			}
-			errs = append(errs, &DeviceError{i, de.Message, fmt.Errorf("serial: device %q: %w", o.Devices[i].Name, de.Err)})
 			continue
 		}
 		if !d.polled && !o.Frame.Recovers() {
@@ -183,6 +185,14 @@ func New(o Options) (*Bus, error) {
 	return b, nil
 }
 
+// flatten takes joined errors apart.
+func flatten(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}
+
 func newDevice(bus string, o Device) (*device, error) {
 	d := &device{Device: o, schema: &adapters.Schema{Bus: bus, Device: o.Name, Labels: o.Labels}}
 	for _, p := range o.Points {
@@ -194,6 +204,7 @@ func newDevice(bus string, o Device) (*device, error) {
 		return nil, errors.New("it has no points")
 	}
 	taken := make([]bool, n)
+	var wrong []error
 	for i, m := range o.Messages {
 		d.polled = d.polled || m.Send != nil
 		if d.polled != (m.Send != nil) {
@@ -207,9 +218,14 @@ func newDevice(bus string, o Device) (*device, error) {
 		}
 		in, err := d.newMessage(m)
 		if err != nil {
-			return nil, &DeviceError{Message: i, Err: err}
+			for _, err := range flatten(err) {
+				wrong = append(wrong, &DeviceError{Message: i, Err: err})
+			}
 		}
 		d.messages = append(d.messages, in)
+	}
+	if err := errors.Join(wrong...); err != nil {
+		return nil, err
 	}
 	names := map[string]bool{}
 	for i, ok := range taken {

@@ -86,10 +86,11 @@ func serialMessage(d *config.SerialDevice, cfg *config.SerialMessage) (m serial.
 		return fail("format", fmt.Errorf("format %q is unknown; there are %s", cfg.Format, strings.Join(names, ", ")))
 	}
 	binary := m.Parse.Format == parse.Binary
+	var wrong []error
 	for i := range cfg.Points {
 		f, err := serialField(&cfg.Points[i], binary, cfg.DecimalComma)
 		if err != nil {
-			return m, nil, err
+			wrong = append(wrong, err)
 		}
 		m.Parse.Fields = append(m.Parse.Fields, f)
 		points = append(points, serialPoint(&cfg.Points[i], &f))
@@ -101,14 +102,14 @@ func serialMessage(d *config.SerialDevice, cfg *config.SerialMessage) (m serial.
 		w := &cfg.Where[i]
 		f, err := serialPlaceField(w.At, &w.SerialPlace, binary)
 		if err != nil {
-			return m, nil, err
+			wrong = append(wrong, err)
 		}
 		if !binary && w.Type == "" {
 			f.Text.Type = parse.String
 		}
 		m.Parse.Where = append(m.Parse.Where, parse.Where{Field: f, Is: strings.ReplaceAll(w.Is, "{address}", d.Address)})
 	}
-	return m, points, nil
+	return m, points, errors.Join(wrong...)
 }
 
 // withAddress puts the address into a pattern, where it stands for itself.

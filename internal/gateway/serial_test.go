@@ -195,6 +195,7 @@ parity = "strange"
   points = [
     { name = "lat", field = "GGA.latitude" },
     { name = "speed", field = "RMC.sped" },
+    { name = "time", field = "ZDA.time", type = "txt" },
   ]
 
   [[serial.device]]
@@ -245,11 +246,12 @@ frame = { line = "\n", checksum = "crc16-modbuss" }
 		"gateway.toml:16: serial \"a\", device \"broken\": error parsing regexp: missing closing ): `(`",
 		`gateway.toml:20: serial "a", device "wind": format "nmae" is unknown; did you mean "nmea"?`,
 		`gateway.toml:28: serial "a", device "gps", point "speed": "RMC.sped": did you mean RMC.speed?`,
-		`gateway.toml:31: serial "a", device "nothing": does not say what its messages look like`,
-		`gateway.toml:44: serial "b", device "bin", point "x": no type "uint61x"`,
-		`gateway.toml:55: serial "c", frame: say how frames are told apart by exactly one of`,
-		`gateway.toml:63: serial "d", frame: checksum "crc16-modbuss" is unknown; did you mean "crc16-modbus"?`,
-		`gateway.toml:35: serial "b": device "lost" talks by itself: frames of a fixed`,
+		`gateway.toml:29: serial "a", device "gps", point "time": type "txt" is unknown; did you mean "text"?`,
+		`gateway.toml:32: serial "a", device "nothing": does not say what its messages look like`,
+		`gateway.toml:45: serial "b", device "bin", point "x": no type "uint61x"`,
+		`gateway.toml:56: serial "c", frame: say how frames are told apart by exactly one of`,
+		`gateway.toml:64: serial "d", frame: checksum "crc16-modbuss" is unknown; did you mean "crc16-modbus"?`,
+		`gateway.toml:36: serial "b": device "lost" talks by itself: frames of a fixed`,
 		`is at the same place`,
 	} {
 		if !strings.Contains(text, want) {

@@ -24,20 +24,21 @@ func newRegex(re *regexp.Regexp, fields []Field) (*regex, error) {
 	}
 	x := &regex{re: re}
 	used := map[string]bool{}
+	var wrong fieldErrors
 	for i := range fields {
 		g := re.SubexpIndex(fields[i].Name)
 		if g < 0 {
-			return nil, &FieldError{i, fmt.Errorf("the expression has no group (?P<%s>...)", fields[i].Name)}
+			wrong.add(i, fmt.Errorf("the expression has no group (?P<%s>...)", fields[i].Name))
 		}
 		used[fields[i].Name] = true
 		x.groups = append(x.groups, g)
 	}
 	for _, name := range re.SubexpNames() {
 		if name != "" && !used[name] {
-			return nil, fmt.Errorf("no point takes the group %q; add one, or make it (?:...)", name)
+			wrong = append(wrong, fmt.Errorf("no point takes the group %q; add one, or make it (?:...)", name))
 		}
 	}
-	return x, nil
+	return x, wrong.join()
 }
 
 func (x *regex) extract(frame []byte, tokens []token) bool {
@@ -68,19 +69,20 @@ func newCSV(s *Spec, fields []Field) (*csv, error) {
 		c.sep = []byte(",")
 	}
 	c.blanks = s.Separator == " "
+	var wrong fieldErrors
 	for i := range fields {
 		name := fields[i].Name
 		column := slices.Index(s.Columns, name)
 		if column < 0 {
 			n, err := strconv.Atoi(name)
 			if err != nil || n < 1 || c.count > 0 && n > c.count {
-				return nil, &FieldError{i, fmt.Errorf("column %q: a number from 1, or one of the names in columns", name)}
+				wrong.add(i, fmt.Errorf("column %q: a number from 1, or one of the names in columns", name))
 			}
 			column = n - 1
 		}
 		c.wanted = append(c.wanted, column)
 	}
-	return c, nil
+	return c, wrong.join()
 }
 
 func (c *csv) extract(frame []byte, tokens []token) bool {
@@ -139,13 +141,14 @@ func newKeyValue(s *Spec, fields []Field) (*keyValue, error) {
 	if i := strings.IndexAny(k.assign, k.between); i >= 0 {
 		return nil, fmt.Errorf("%q separates pairs and keys from values", k.assign[i])
 	}
+	var wrong fieldErrors
 	for i := range fields {
 		if fields[i].Name == "" || strings.ContainsAny(fields[i].Name, k.assign) {
-			return nil, &FieldError{i, fmt.Errorf("%q cannot be a key", fields[i].Name)}
+			wrong.add(i, fmt.Errorf("%q cannot be a key", fields[i].Name))
 		}
 		k.keys = append(k.keys, fields[i].Name)
 	}
-	return k, nil
+	return k, wrong.join()
 }
 
 func (k *keyValue) extract(frame []byte, tokens []token) bool {
@@ -180,12 +183,13 @@ func (k *keyValue) extract(frame []byte, tokens []token) bool {
 type columns struct{ fields []Field }
 
 func newColumns(fields []Field) (*columns, error) {
+	var wrong fieldErrors
 	for i := range fields {
 		if fields[i].At < 0 || fields[i].Length < 0 {
-			return nil, &FieldError{i, fmt.Errorf("at %d, length %d: both count from 0", fields[i].At, fields[i].Length)}
+			wrong.add(i, fmt.Errorf("at %d, length %d: both count from 0", fields[i].At, fields[i].Length))
 		}
 	}
-	return &columns{fields}, nil
+	return &columns{fields}, wrong.join()
 }
 
 func (c *columns) extract(frame []byte, tokens []token) bool {
@@ -207,11 +211,16 @@ func (c *columns) extract(frame []byte, tokens []token) bool {
 // newBinary returns columns whose lengths are those of the binary fields.
 func newBinary(fields []Field) (*columns, error) {
 	sized := slices.Clone(fields)
+	var wrong fieldErrors
 	for i := range sized {
 		if sized[i].Binary == nil {
-			return nil, &FieldError{i, fmt.Errorf("the field at %d has no binary type", sized[i].At)}
+			wrong.add(i, fmt.Errorf("the field at %d has no binary type", sized[i].At))
+			continue
 		}
 		sized[i].Length = sized[i].Binary.Size()
+	}
+	if err := wrong.join(); err != nil {
+		return nil, err
 	}
 	return newColumns(sized)
 }
@@ -221,14 +230,15 @@ type numbers struct{ wanted []int }
 
 func newNumbers(fields []Field) (*numbers, error) {
 	n := &numbers{}
+	var wrong fieldErrors
 	for i := range fields {
 		k, err := strconv.Atoi(fields[i].Name)
 		if err != nil || k < 1 {
-			return nil, &FieldError{i, fmt.Errorf("%q: a number counts from 1", fields[i].Name)}
+			wrong.add(i, fmt.Errorf("%q: a number counts from 1", fields[i].Name))
 		}
 		n.wanted = append(n.wanted, k-1)
 	}
-	return n, nil
+	return n, wrong.join()
 }
 
 func (n *numbers) extract(frame []byte, tokens []token) bool {

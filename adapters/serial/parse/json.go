@@ -18,14 +18,15 @@ type jsonFormat struct{ paths []jsonPath }
 
 func newJSON(fields []Field) (*jsonFormat, error) {
 	j := &jsonFormat{}
+	var wrong fieldErrors
 	for i := range fields {
 		p, err := parsePath(fields[i].Name)
 		if err != nil {
-			return nil, &FieldError{i, err}
+			wrong.add(i, err)
 		}
 		j.paths = append(j.paths, p)
 	}
-	return j, nil
+	return j, wrong.join()
 }
 
 // parsePath reads a.b[0]["odd name"]; a leading $ is passed over.

@@ -101,17 +101,18 @@ func sentences() map[string]sentence {
 
 func newNMEA(fields []Field) (*nmea, error) {
 	n := &nmea{table: sentences()}
+	var wrong fieldErrors
 	for i := range fields {
 		f, err := n.field(fields[i].Name)
 		if err != nil {
-			return nil, &FieldError{i, err}
+			wrong.add(i, err)
 		}
 		if s := n.table[f.id]; f.at != s.valid && f.at != s.names["time"].at && f.at != s.names["date"].at && f.at != s.names["satellites"].at {
 			f.valid, f.void = s.valid, s.void
 		}
 		n.fields = append(n.fields, f)
 	}
-	return n, nil
+	return n, wrong.join()
 }
 
 func (n *nmea) field(name string) (nmeaField, error) {

@@ -20,23 +20,25 @@ var obisCode = regexp.MustCompile(`^([0-9]{1,3}-[0-9]{1,3}:)?[0-9A-FCLP]{1,3}\.[
 
 func newOBIS(fields []Field) (*obis, error) {
 	o := &obis{}
+	var wrong fieldErrors
 	for i := range fields {
 		code, nth, numbered := strings.Cut(fields[i].Name, "#")
 		if !obisCode.MatchString(code) {
-			return nil, &FieldError{i, fmt.Errorf("%q is no OBIS code; write it as the meter does: 1-0:1.8.1, or 1.8.1", code)}
+			wrong.add(i, fmt.Errorf("%q is no OBIS code; write it as the meter does: 1-0:1.8.1, or 1.8.1", code))
+			continue
 		}
 		n := -1
 		if numbered {
 			var err error
 			if n, err = strconv.Atoi(nth); err != nil || n < 1 {
-				return nil, &FieldError{i, fmt.Errorf("%q: after # stands which of the code's values is meant, from 1", fields[i].Name)}
+				wrong.add(i, fmt.Errorf("%q: after # stands which of the code's values is meant, from 1", fields[i].Name))
 			}
 			n--
 		}
 		o.codes = append(o.codes, code)
 		o.nth = append(o.nth, n)
 	}
-	return o, nil
+	return o, wrong.join()
 }
 
 func (o *obis) extract(frame []byte, tokens []token) bool {

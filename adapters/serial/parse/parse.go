@@ -121,7 +121,13 @@ type FieldError struct {
 func (e *FieldError) Error() string { return e.Err.Error() }
 func (e *FieldError) Unwrap() error { return e.Err }
 
-// New returns the parser for s, or says what is impossible about s.
+// fieldErrors gathers all that is impossible about the fields of a format.
+type fieldErrors []error
+
+func (e *fieldErrors) add(field int, err error) { *e = append(*e, &FieldError{field, err}) }
+func (e fieldErrors) join() error               { return errors.Join(e...) }
+
+// New returns the parser for s, or all that is impossible about s: FieldErrors, joined, and others.
 func New(s Spec) (*Parser, error) {
 	p := &Parser{fields: append([]Field(nil), s.Fields...)}
 	for _, w := range s.Where {
@@ -132,9 +138,10 @@ func New(s Spec) (*Parser, error) {
 		return nil, errors.New("parse: no fields")
 	}
 	p.tokens = make([]token, len(p.fields))
+	var wrong fieldErrors
 	for i := range p.fields {
 		if err := p.fields[i].Text.prepare(); err != nil {
-			return nil, &FieldError{i, fmt.Errorf("parse: %w", err)}
+			wrong.add(i, err)
 		}
 	}
 	if s.Match != "" {
@@ -169,14 +176,22 @@ func New(s Spec) (*Parser, error) {
 	default:
 		err = fmt.Errorf("format %q is unknown; there are %q", s.Format, Formats())
 	}
-	var fe *FieldError
-	if errors.As(err, &fe) {
-		return nil, &FieldError{fe.Field, fmt.Errorf("parse: %w", fe.Err)}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		wrong = append(wrong, joined.Unwrap()...)
+	} else if err != nil {
+		wrong = append(wrong, err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("parse: %w", err)
+	if len(wrong) == 0 {
+		return p, nil
 	}
-	return p, nil
+	for i, err := range wrong {
+		if fe, ok := err.(*FieldError); ok {
+			fe.Err = fmt.Errorf("parse: %w", fe.Err)
+		} else {
+			wrong[i] = fmt.Errorf("parse: %w", err)
+		}
+	}
+	return nil, wrong.join()
 }
 
 // Parse sets out[i] to what the frame says about Spec.Fields[i] and reports whether the frame is of
