@@ -36,17 +36,38 @@ func (g *Gateway) openLedger() error {
 	}
 	g.ledger = l
 	g.writer.lost = func(s *adapters.Sample, why string) {
-		if s.Schema.Device != config.ReservedDevice { // the ledger keeps its own until they are taken
+		switch {
+		case s.Schema.Device != config.ReservedDevice:
 			l.Lost(ledger.Loss{Device: s.Schema.Device, Reason: why, Count: 1, From: s.Time, To: s.Time})
+		case why != ledger.Overflow: // of that the ledger knows, for it offered the sample
+			l.NotQueued()
+		}
+	}
+	g.writer.queued = func(id buffer.ID, s *adapters.Sample) {
+		if s.Schema.Device == config.ReservedDevice {
+			l.Queued(id)
+		}
+		if g.o.Queued != nil {
+			g.o.Queued(id, s)
 		}
 	}
 	return nil
 }
 
+// lose notes losses and makes that durable before whoever lost the samples forgets them.
+func (g *Gateway) lose(losses ...ledger.Loss) {
+	for _, x := range losses {
+		g.ledger.Lost(x)
+	}
+	if err := g.ledger.Keep(); err != nil {
+		g.log.Warn("the account cannot be written; trying on", "err", err)
+	}
+}
+
 // queueLost is what the queue calls when a destination will not get a range of samples.
 func (g *Gateway) queueLost(l buffer.Loss) {
 	if g.ledger != nil {
-		g.ledger.Lost(ledger.Loss{Destination: l.Consumer, Reason: string(l.Reason), Count: uint64(l.Count), First: l.First, Last: l.Last, Open: l.Open})
+		g.lose(ledger.Loss{Destination: l.Consumer, Reason: string(l.Reason), Count: uint64(l.Count), First: l.First, Last: l.Last, Open: l.Open})
 	}
 }
 

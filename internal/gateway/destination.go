@@ -62,6 +62,10 @@ func (g *Gateway) openDestinations() error {
 	for _, c := range g.queue.Stats().Consumers {
 		if !known[c.Name] {
 			g.log.Info("the destination left the configuration; its place in the queue is forgotten", "destination", c.Name, "waiting", c.Live+c.Backfill)
+			if waiting := c.Live + c.Backfill; waiting > 0 {
+				g.lose(ledger.Loss{Destination: c.Name, Reason: ledger.Retired, Count: uint64(waiting)})
+			}
+			g.ledger.Forget(c.Name)
 			if err := g.queue.Forget(c.Name); err != nil {
 				return err
 			}
@@ -107,7 +111,7 @@ func (g *Gateway) newDestination(cfg *config.Destination) (*destination, error) 
 	}
 	lost := func(why string) func(buffer.ID, string) {
 		return func(id buffer.ID, reason string) {
-			g.ledger.Lost(ledger.Loss{Destination: cfg.Name, Reason: why, Count: 1, First: id, Last: id})
+			g.lose(ledger.Loss{Destination: cfg.Name, Reason: why, Count: 1, First: id, Last: id})
 		}
 	}
 	d.Destination, err = delivery.New(delivery.Options{

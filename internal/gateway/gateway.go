@@ -100,7 +100,6 @@ func Open(o Options) (_ *Gateway, err error) {
 		return nil, err
 	}
 	g.writer = newWriter(g.queue, g.clock.Boot(), last, o.Log)
-	g.writer.queued = o.Queued
 	if err := g.openLedger(); err != nil {
 		return nil, err
 	}
@@ -188,6 +187,10 @@ func (g *Gateway) Close() error {
 	err := g.queue.Close()
 	if err != nil {
 		err = fmt.Errorf("closing the queue: %w", err)
+	}
+	if g.ledger != nil {
+		// What became of the last records is known only now that the writer has ended.
+		err = errors.Join(err, g.ledger.Keep())
 	}
 	if g.brokerStore != nil {
 		err = errors.Join(err, g.brokerStore.Close())

@@ -11,6 +11,7 @@ import (
 
 	"gateway/adapters"
 	"gateway/buffer"
+	"gateway/internal/ledger"
 	"gateway/internal/sample"
 )
 
@@ -73,7 +74,7 @@ func (w *writer) Offer(s adapters.Sample) bool {
 			held.Add(-1)
 		}
 	}
-	w.lost(&s, "overflow")
+	w.lost(&s, ledger.Overflow)
 	return false
 }
 
@@ -160,7 +161,7 @@ func (w *writer) flush() {
 	for i := range w.batch {
 		s := &w.batch[i]
 		if err != nil {
-			w.lost(s, "queue refused")
+			w.lost(s, ledger.Refused)
 			continue
 		}
 		w.last[s.Schema.Device] = id.Seq

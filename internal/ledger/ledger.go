@@ -1,6 +1,8 @@
 // Package ledger keeps account of what was delivered and, above all, of what was not. Losses are
 // gathered for some seconds, written to the log, and travel through the queue as samples of the
-// device "gateway" to every destination; totals are kept in a file across restarts.
+// device "gateway" to every destination. A record is itself a sample and may be lost: it is told again
+// then, with what was lost since. Totals, and what is still to be told, are kept in a file across
+// restarts.
 package ledger
 
 import (
@@ -8,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,22 +23,12 @@ const Device = "gateway"
 
 // Why samples are lost before they reach the queue. Those of the queue are buffer's.
 const (
-	Overflow  = "overflow"  // the writer could not keep up
-	SetAside  = "set aside" // a broker refused it; it waits among the dead letters
-	Forgotten = "forgotten" // a dead letter that made room for another
-	Refused   = "refused"   // the queue is full and takes nothing
+	Overflow  = "overflow"            // the writer could not keep up
+	SetAside  = "set aside"           // a broker refused it; it waits among the dead letters
+	Forgotten = "forgotten"           // a dead letter that made room for another
+	Refused   = "queue refused"       // the queue is full and takes nothing
+	Retired   = "destination removed" // it waited for a destination that left the configuration
 )
-
-// A Loss is samples that a destination did not get.
-type Loss struct {
-	Destination string // empty: it reaches none, for it was never queued
-	Device      string // where one device is concerned
-	Reason      string
-	Count       uint64
-	First, Last buffer.ID        // of the range; zero where nothing was queued
-	Open        bool             // First on, nobody knows how many: what a power cut took
-	From, To    adapters.Instant // times of the samples; zero where not known
-}
 
 // Options configure a Ledger.
 type Options struct {
@@ -53,22 +46,22 @@ var schema = &adapters.Schema{Device: Device, Points: []adapters.Point{
 	{Name: "epoch"}, {Name: "first"}, {Name: "last"}, {Name: "open"}, {Name: "from"}, {Name: "to"},
 }}
 
-// key is what losses must share to be one record.
-type key struct{ destination, device, reason string }
-
 // A Ledger gathers losses. It is safe for concurrent use.
 type Ledger struct {
 	o Options
 
-	mu       sync.Mutex
-	gathered map[key][]Loss
-	order    []key
-	base     Totals // of earlier runs
-	lost     Totals // of this one: the losses only
-	sources  map[string]func() Counts
-	urgent   chan struct{}
-	unsaved  bool // a loss has been counted since the totals were written
-	saved    string
+	mu      sync.Mutex
+	untold  losses   // no record tells them yet
+	offered []Loss   // the sink has their records and has not said what became of them
+	told    []record // in the queue, where they may be lost
+	base    Totals   // of earlier runs
+	lost    Totals   // of this one: the losses only
+	sources map[string]func() Counts
+	urgent  chan struct{}
+	unsaved bool // something changed that must not be forgotten
+
+	saving sync.Mutex // held over a writing of the file; guards saved
+	saved  string
 }
 
 // quietSave is how often totals that only count deliveries are written. A memory card wears by the
@@ -90,152 +83,159 @@ func New(o Options) (*Ledger, error) {
 	if o.Time == nil {
 		o.Time = func(adapters.Instant) string { return "" }
 	}
-	l := &Ledger{o: o, gathered: map[key][]Loss{}, base: newTotals(), lost: newTotals(),
-		sources: map[string]func() Counts{}, urgent: make(chan struct{}, 1)}
-	var err error
-	if o.Path != "" {
-		l.base, err = readTotals(o.Path)
+	l := &Ledger{o: o, base: newTotals(), lost: newTotals(), sources: map[string]func() Counts{}, urgent: make(chan struct{}, 1)}
+	if o.Path == "" {
+		return l, nil
+	}
+	kept, err := readFile(o.Path)
+	l.base, l.untold, l.told = kept.Totals, kept.Untold, kept.Told
+	if len(l.untold) > 0 {
+		l.urgent <- struct{}{}
 	}
 	return l, err
 }
 
-// Lost notes a loss. It does not block.
+// Lost notes a loss. It does not block; Keep makes it durable.
+//
+// The queue names a loss again where a crash came before it had noted that it did: such a one counts
+// once.
 func (l *Ledger) Lost(x Loss) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.knows(&x) {
+		return
+	}
 	l.lost.add(x)
 	l.unsaved = true
-	k := key{x.Destination, x.Device, x.Reason}
-	list := l.gathered[k]
-	if len(list) == 0 {
-		l.order = append(l.order, k)
-		if len(l.order) == 1 {
-			select {
-			case l.urgent <- struct{}{}:
-			default:
-			}
+	retold, own := l.untell(&x)
+	if own && (x.Reason == SetAside || x.Reason == Forgotten) {
+		return // a destination that refuses our records would be told of that for ever
+	}
+	first := len(l.untold) == 0
+	for _, x := range append(retold, x) {
+		l.untold.add(x)
+	}
+	if first {
+		select {
+		case l.urgent <- struct{}{}:
+		default:
 		}
 	}
-	if n := len(list); n > 0 && list[n-1].joins(x) {
-		list[n-1].join(x)
-		return
-	}
-	// Ranges that do not touch are records of their own, up to a bound: a storm of single losses must
-	// not fill the queue that it came from. Beyond it they are one range with the count inside.
-	if len(list) >= maxRanges {
-		list[len(list)-1].join(x)
-		return
-	}
-	l.gathered[k] = append(list, x)
 }
 
-// maxRanges is how many ranges of one kind are recorded apart in one gathering.
-const maxRanges = 20
-
-// joins tells whether x continues l without a gap that somebody could fall into.
-func (l *Loss) joins(x Loss) bool {
-	if l.Open || x.Open || l.First.Epoch != x.First.Epoch {
-		return false
+// Queued says under which name the queue has the oldest record that was offered and not answered.
+func (l *Ledger) Queued(id buffer.ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.offered) == 0 {
+		return
 	}
-	return l.First.Seq == 0 || x.First.Seq == l.Last.Seq+1
+	if x := l.offered[0]; x.Destination != "" {
+		l.remember(record{x, id})
+	}
+	l.offered = l.offered[1:]
+	l.unsaved = true
 }
 
-func (l *Loss) join(x Loss) {
-	l.Count += x.Count
-	l.Open = l.Open || x.Open
-	if x.Last.Seq > 0 {
-		l.Last = x.Last
+// NotQueued says that the queue did not take the oldest record that was offered: it is offered again.
+func (l *Ledger) NotQueued() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.offered) > 0 {
+		l.giveBack(l.offered[:1])
+		l.offered = l.offered[1:]
 	}
-	if x.From != 0 && (l.From == 0 || x.From < l.From) {
-		l.From = x.From
-	}
-	l.To = max(l.To, x.To)
+}
+
+// Forget drops the account of a destination that left the configuration.
+func (l *Ledger) Forget(destination string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.base.Destinations, destination)
+	delete(l.lost.Destinations, destination)
+	l.told = slices.DeleteFunc(l.told, func(r record) bool { return r.Destination == destination })
+	l.unsaved = true
 }
 
 // Run writes the records and the totals until ctx ends, and then once more.
 func (l *Ledger) Run(ctx context.Context) error {
 	ticker := time.NewTicker(l.o.Gather)
 	defer ticker.Stop()
+	soon := time.NewTimer(0) // when something is to be done before the next tick
+	<-soon.C
 	saved := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			l.flush()
-			return l.save()
+			return l.Keep()
 		case <-l.urgent:
 			// The first of a storm is told after a second, the others with the next tick.
-			select {
-			case <-ctx.Done():
-			case <-time.After(time.Second):
-				l.flush()
-			}
+			soon.Reset(time.Second)
+			continue
+		case <-soon.C:
 		case <-ticker.C:
-			l.flush()
-			if !l.hasNews() && time.Since(saved) < quietSave {
-				continue
-			}
-			if err := l.save(); err != nil {
-				l.o.Logger.Warn("the account cannot be written; trying on", "err", err)
-				continue
-			}
-			saved = time.Now()
 		}
+		if l.flush() {
+			soon.Reset(time.Second) // the queue will have answered by then
+			continue
+		}
+		if !l.hasNews() && time.Since(saved) < quietSave {
+			continue
+		}
+		if err := l.Keep(); err != nil {
+			l.o.Logger.Warn("the account cannot be written; trying on", "err", err)
+			continue
+		}
+		saved = time.Now()
 	}
 }
 
-// hasNews tells whether a loss was counted that is not yet among the totals on disk.
+// hasNews tells whether the file lacks something that must not be forgotten.
 func (l *Ledger) hasNews() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.unsaved
 }
 
-// flush offers a record for each range. What the writer does not take stays for the next time.
-func (l *Ledger) flush() {
+// flush offers a record for each range and tells whether the sink took any. What it does not take
+// stays for the next time.
+func (l *Ledger) flush() (took bool) {
 	l.mu.Lock()
-	gathered, order := l.gathered, l.order
-	l.gathered, l.order = map[key][]Loss{}, nil
+	due := l.untold
+	l.untold = nil
 	l.mu.Unlock()
-	for n, k := range order {
-		for i, x := range gathered[k] {
-			if !l.o.Sink.Offer(l.record(&x)) {
-				l.giveBack(order[n:], gathered, i)
-				return
-			}
-			l.o.Logger.Warn("samples were lost", "destination", x.Destination, "device", x.Device, "reason", x.Reason, "count", x.Count,
-				"first", x.First.Seq, "last", x.Last.Seq, "open", x.Open)
+	for i := range due {
+		x := &due[i]
+		l.mu.Lock()
+		l.offered = append(l.offered, *x) // before its fate can be known
+		l.mu.Unlock()
+		if !l.o.Sink.Offer(l.sample(x)) {
+			l.mu.Lock()
+			l.offered = l.offered[:len(l.offered)-1]
+			l.giveBack(due[i:])
+			l.mu.Unlock()
+			return took
 		}
+		took = true
+		l.o.Logger.Warn("samples were lost", "destination", x.Destination, "device", x.Device, "reason", x.Reason, "count", x.Count,
+			"first", x.First.Seq, "last", x.Last.Seq, "open", x.Open)
 	}
+	return took
 }
 
 // giveBack puts what was not told before what was gathered meanwhile.
-func (l *Ledger) giveBack(order []key, gathered map[key][]Loss, told int) {
-	l.mu.Lock()
-	newer, newOrder := l.gathered, l.order
-	l.gathered, l.order = map[key][]Loss{}, nil
-	for i, k := range order {
-		list := gathered[k]
-		if i == 0 {
-			list = list[told:]
-		}
-		l.gathered[k], l.order = list, append(l.order, k)
+func (l *Ledger) giveBack(older losses) {
+	newer := l.untold
+	l.untold = slices.Clone(older)
+	for _, x := range newer {
+		l.untold.add(x)
 	}
-	for _, k := range newOrder {
-		if _, ok := l.gathered[k]; !ok {
-			l.order = append(l.order, k)
-		}
-		for _, x := range newer[k] {
-			if list := l.gathered[k]; len(list) > 0 && list[len(list)-1].joins(x) {
-				list[len(list)-1].join(x)
-			} else {
-				l.gathered[k] = append(list, x)
-			}
-		}
-	}
-	l.mu.Unlock()
+	l.unsaved = true
 }
 
-func (l *Ledger) record(x *Loss) adapters.Sample {
+// sample is the record of a loss.
+func (l *Ledger) sample(x *Loss) adapters.Sample {
 	s := adapters.Sample{Schema: schema, Time: l.o.Now()}
 	add := func(point int, v adapters.Value) {
 		s.Readings = append(s.Readings, adapters.Reading{Point: point, Value: v})

@@ -133,6 +133,124 @@ func TestARecordThatTheQueueRefusesIsToldLater(t *testing.T) {
 	})
 }
 
+// A crash comes when it likes: what was noted and kept is told by the next run, once.
+func TestALossThatWasKeptIsToldAfterACrash(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "account")
+	full := Loss{Destination: "cloud", Reason: "queue full", Count: 3, First: id(1), Last: id(3)}
+	crashed, err := New(Options{Path: path, Sink: &sink{}, Now: func() adapters.Instant { return 0 }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	crashed.Lost(full)
+	if err := crashed.Keep(); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := &sink{}
+		l := start(t, s, path)
+		l.Lost(full) // the queue does not know that it was noted
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		want(t, s, "gateway: event=loss destination=cloud reason=queue full count=3 epoch=00000000000000ab first=1 last=3")
+		if n := l.Totals().Destinations["cloud"].Lost["queue full"]; n != 3 {
+			t.Errorf("%d lost, not 3", n)
+		}
+	})
+}
+
+// Records are the oldest samples of an outage sooner or later: the bound that takes them must not take
+// what they tell.
+func TestARecordThatIsLostItselfIsToldAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "account")
+	tell := func(l *Ledger, x Loss, as buffer.ID) {
+		l.Lost(x)
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		l.Queued(as)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := &sink{}
+		l := start(t, s, path)
+		tell(l, Loss{Destination: "cloud", Reason: "queue full", Count: 10, First: id(1), Last: id(10)}, id(15))
+		want(t, s, "gateway: event=loss destination=cloud reason=queue full count=10 epoch=00000000000000ab first=1 last=10")
+		tell(l, Loss{Destination: "cloud", Reason: "queue full", Count: 10, First: id(11), Last: id(20)}, id(30))
+		want(t, s, "gateway: event=loss destination=cloud reason=queue full count=20 epoch=00000000000000ab first=1 last=20")
+		tell(l, Loss{Destination: "other", Reason: "queue full", Count: 40, First: id(1), Last: id(40)}, id(41))
+		want(t, s, "gateway: event=loss destination=other reason=queue full count=40 epoch=00000000000000ab first=1 last=40")
+	})
+	synctest.Test(t, func(t *testing.T) { // it is known after a restart, too
+		s := &sink{}
+		l := start(t, s, path)
+		tell(l, Loss{Destination: "cloud", Reason: "queue full", Count: 20, First: id(21), Last: id(40)}, id(50))
+		want(t, s, "gateway: event=loss destination=cloud reason=queue full count=40 epoch=00000000000000ab first=1 last=40")
+		tell(l, Loss{Destination: "cloud", Reason: "power cut", First: buffer.ID{Epoch: 0xab, Seq: 45}, Open: true}, id(60))
+		want(t, s, "gateway: event=loss destination=cloud reason=queue full count=40 epoch=00000000000000ab first=1 last=40",
+			"gateway: event=loss destination=cloud reason=power cut epoch=00000000000000ab first=45 open=true")
+	})
+}
+
+func TestADestinationThatRefusesOurRecordsIsNotToldOfIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sink{}
+		l := start(t, s, "")
+		l.Lost(Loss{Destination: "cloud", Reason: SetAside, Count: 1, First: id(1), Last: id(1)})
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		l.Queued(id(2))
+		s.got = nil
+		l.Lost(Loss{Destination: "cloud", Reason: SetAside, Count: 1, First: id(2), Last: id(2)})
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		want(t, s)
+		if n := l.Totals().Destinations["cloud"].Lost[SetAside]; n != 2 {
+			t.Errorf("%d in the totals, not 2", n)
+		}
+	})
+}
+
+func TestARecordThatTheQueueDidNotTakeIsOfferedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sink{}
+		l := start(t, s, "")
+		l.Lost(Loss{Device: "a", Reason: Refused, Count: 1})
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		l.NotQueued()
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		record := "gateway: event=loss device=a reason=queue refused count=1"
+		want(t, s, record, record)
+	})
+}
+
+func TestRecordsInMindAreBounded(t *testing.T) {
+	l, err := New(Options{Sink: &sink{}, Now: func() adapters.Instant { return 0 }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := uint64(1); i <= 1000; i++ {
+		l.remember(record{Loss{Destination: "cloud", Reason: "queue full", Count: 1, First: id(i), Last: id(i)}, id(2000 + i)})
+	}
+	if len(l.told) != maxTold {
+		t.Errorf("%d records in mind", len(l.told))
+	}
+	retold, _ := l.untell(&Loss{Destination: "cloud", First: id(2001), Last: id(2001), Count: 1})
+	if len(retold) != 1 || retold[0].Count != 1000-maxTold+1 || retold[0].First != id(1) {
+		t.Errorf("with the oldest %+v would be told again", retold)
+	}
+}
+
+func TestTheRangeOfAStormHoldsAllOfIt(t *testing.T) {
+	var l losses
+	for i := range uint64(100) {
+		seq := 1000 - 2*i // the backfill lane is behind the live one
+		l.add(Loss{Destination: "cloud", Reason: "damaged", Count: 1, First: id(seq), Last: id(seq)})
+	}
+	if last := l[len(l)-1]; len(l) != maxRanges || last.First != id(802) || last.Count != 100-maxRanges+1 {
+		t.Errorf("%d ranges, the last %+v", len(l), last)
+	}
+}
+
 func TestTotalsGoOnAfterARestart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "account")
 	for run := range uint64(3) {
@@ -140,7 +258,7 @@ func TestTotalsGoOnAfterARestart(t *testing.T) {
 			s := &sink{}
 			l := start(t, s, path)
 			l.Watch("cloud", func() Counts { return Counts{Delivered: 10, Messages: 20, Waiting: 5} })
-			l.Lost(Loss{Destination: "cloud", Reason: "queue full", Count: 2, First: id(1), Last: id(2)})
+			l.Lost(Loss{Destination: "cloud", Reason: "queue full", Count: 2, First: id(10*run + 1), Last: id(10*run + 2)})
 			l.Lost(Loss{Reason: Overflow, Count: 1})
 			time.Sleep(20 * time.Second)
 			tot := l.Totals()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"gateway/internal/atomicfile"
 )
@@ -25,7 +26,7 @@ type Account struct {
 }
 
 // Totals are the account over all runs of the gateway. What was delivered between the last writing
-// of the file and a crash is missing in it; losses are also in the records.
+// of the file and a crash is missing in it; no loss is.
 type Totals struct {
 	Version      int                 `json:"version"`
 	Lost         map[string]uint64   `json:"lost"` // samples that were never queued, by reason
@@ -103,19 +104,36 @@ func (t Totals) JSON() []byte {
 	return b
 }
 
-func (l *Ledger) save() error {
+// content is what the file holds: the totals, and what remains to be told.
+type content struct {
+	Totals
+	Untold losses   `json:"untold,omitempty"`
+	Told   []record `json:"told,omitempty"`
+}
+
+// Keep writes the file where something changed. What was noted before it is called is durable when it
+// returns nil.
+func (l *Ledger) Keep() error {
 	if l.o.Path == "" {
 		return nil
 	}
+	l.saving.Lock()
+	defer l.saving.Unlock()
+	totals := l.Totals()
 	l.mu.Lock()
 	news := l.unsaved
-	l.unsaved = false // what is counted from here on is perhaps not in data
+	l.unsaved = false
+	// What became of the records on offer is not known: rather twice than never.
+	c := content{totals, append(slices.Clone(losses(l.offered)), l.untold...), l.told}
+	data, err := json.Marshal(&c)
 	l.mu.Unlock()
-	data := l.Totals().JSON()
-	if string(data) == l.saved {
+	if err == nil && string(data) == l.saved {
 		return nil
 	}
-	if err := atomicfile.Write(l.o.Path, data); err != nil {
+	if err == nil {
+		err = atomicfile.Write(l.o.Path, data)
+	}
+	if err != nil {
 		l.mu.Lock()
 		l.unsaved = l.unsaved || news
 		l.mu.Unlock()
@@ -125,24 +143,24 @@ func (l *Ledger) save() error {
 	return nil
 }
 
-func readTotals(path string) (Totals, error) {
-	t := newTotals()
+func readFile(path string) (content, error) {
+	c := content{Totals: newTotals()}
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return t, nil
+		return c, nil
 	}
 	if err == nil {
-		if err = json.Unmarshal(data, &t); err == nil && t.Version > totalsVersion {
-			err = fmt.Errorf("written by a later version (%d)", t.Version)
+		if err = json.Unmarshal(data, &c); err == nil && c.Version > totalsVersion {
+			err = fmt.Errorf("written by a later version (%d)", c.Version)
 		}
 	}
-	whole := t.Lost != nil && t.Destinations != nil
-	for _, a := range t.Destinations {
+	whole := c.Lost != nil && c.Destinations != nil
+	for _, a := range c.Destinations {
 		whole = whole && a != nil
 	}
 	if err != nil || !whole {
 		err = errors.Join(err, os.Rename(path, path+".unreadable"))
-		return newTotals(), fmt.Errorf("ledger: %s cannot be read, kept as %[1]s.unreadable and begun anew: %w", path, err)
+		return content{Totals: newTotals()}, fmt.Errorf("ledger: %s cannot be read, kept as %[1]s.unreadable and begun anew: %w", path, err)
 	}
-	return t, nil
+	return c, nil
 }
