@@ -56,7 +56,7 @@ func newPipe(t *testing.T, window int, order delivery.Order, urls ...string) *pi
 	cl, err := client.New(client.Options{
 		URLs: urls, ClientID: fmt.Sprintf("plant-cloud-%d", rand.Uint32()), Backoff: client.Backoff{Min: time.Millisecond, Max: 20 * time.Millisecond},
 		OnState: func(s client.State) {
-			p.d.Link(delivery.Link{Connected: s.Connected, URL: s.URL, Err: s.Err, RetryIn: s.RetryIn})
+			p.d.Link(delivery.Link{Connected: s.Connected, URL: s.URL, Window: int(s.ReceiveMaximum), Err: s.Err, RetryIn: s.RetryIn})
 		},
 	})
 	if err != nil {

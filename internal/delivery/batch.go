@@ -25,6 +25,9 @@ func (d *Destination) gather(k batchKey, it item, now time.Time) *parcel {
 	if b == nil {
 		b = &batch{due: now.Add(d.o.BatchWait)}
 		d.batches[k] = b
+		if len(d.batches) == 1 || b.due.Before(d.firstDue) {
+			d.firstDue = b.due
+		}
 	}
 	b.items = append(b.items, it)
 	b.bytes += len(it.data)
@@ -43,12 +46,10 @@ func (d *Destination) closeBatch(k batchKey, b *batch) *parcel {
 	return d.build(p)
 }
 
-// dueBatch returns the parcel of a batch that has waited long enough: the oldest one.
-func (d *Destination) dueBatch(now time.Time) *parcel {
-	d.mu.Lock()
-	draining := len(d.drains) > 0
-	d.mu.Unlock()
-	for len(d.batches) > 0 {
+// dueBatch returns the parcel of a batch that has waited long enough, or with any of one that has not:
+// the oldest one.
+func (d *Destination) dueBatch(now time.Time, any bool) *parcel {
+	for len(d.batches) > 0 && (any || !d.firstDue.After(now)) {
 		var key batchKey
 		var oldest *batch
 		for k, b := range d.batches {
@@ -56,7 +57,7 @@ func (d *Destination) dueBatch(now time.Time) *parcel {
 				key, oldest = k, b
 			}
 		}
-		if !draining && oldest.due.After(now) {
+		if d.firstDue = oldest.due; !any && d.firstDue.After(now) {
 			return nil
 		}
 		if p := d.closeBatch(key, oldest); p != nil {
@@ -67,9 +68,8 @@ func (d *Destination) dueBatch(now time.Time) *parcel {
 }
 
 func (d *Destination) untilBatch(now time.Time) time.Duration {
-	wait := maxPause
-	for _, b := range d.batches {
-		wait = min(wait, max(b.due.Sub(now), time.Millisecond))
+	if len(d.batches) == 0 {
+		return maxPause
 	}
-	return wait
+	return min(maxPause, max(d.firstDue.Sub(now), time.Millisecond))
 }

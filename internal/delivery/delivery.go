@@ -66,6 +66,7 @@ var errBreaks = errors.New("the broker ends the connection whenever this is publ
 type Link struct {
 	Connected bool
 	URL       string
+	Window    int           // messages that the broker takes at once; 0: it does not say
 	Err       error         // why not
 	RetryIn   time.Duration // until the next attempt
 }
@@ -98,6 +99,7 @@ type Destination struct {
 	free      []*parcel
 	batches   map[batchKey]*batch
 	ready     []*parcel // at most one: it was made and turned out to need more room than there is
+	firstDue  time.Time // when the first of them is due, at the latest; may be of one that has left
 	batched   int       // samples in batches
 	total     bucket    // messages
 	bytes     bucket
@@ -105,6 +107,9 @@ type Destination struct {
 	backlog   int // messages of the backfill lane in flight
 	looked    time.Time
 	drained   []event
+	answered  time.Time // when the broker last answered, or was last given something to answer
+	// unreadable is why the queue did not give its next sample; nil: it did.
+	unreadable error
 }
 
 // New checks o and returns a Destination that Run starts.
@@ -178,8 +183,9 @@ func (d *Destination) poke() {
 	}
 }
 
-// Run delivers until ctx ends, and returns nil then, or the error of a queue that can no longer be
-// read. What is in flight when it returns stays unacknowledged and will be sent again.
+// Run delivers until ctx ends, and returns nil then, or the error of a queue that was closed. A disk
+// that does not give what the queue holds is asked again every second. What is in flight when Run
+// returns stays unacknowledged and will be sent again.
 func (d *Destination) Run(ctx context.Context) error {
 	now := time.Now()
 	d.total, d.bytes = newBucket(d.o.MessageRate, now), newBucket(d.o.ByteRate, now)
@@ -190,15 +196,17 @@ func (d *Destination) Run(ctx context.Context) error {
 	for {
 		now = time.Now()
 		d.digest(now)
+		d.leaveTheSilent(now)
 		pause, err := d.fill(ctx, now)
 		switch {
 		case ctx.Err() != nil:
 			d.digest(time.Now())
 			d.report()
 			return nil
-		case err != nil:
+		case errors.Is(err, buffer.ErrClosed) || errors.Is(err, buffer.ErrForgotten):
 			return fmt.Errorf("delivery: destination %q: %w", d.o.Name, err)
 		}
+		d.unreadable = err
 		d.report()
 		timer.Reset(pause)
 		select {
@@ -218,15 +226,17 @@ func (d *Destination) digest(now time.Time) {
 	for _, e := range d.drained {
 		var v verdict
 		if e.link != nil {
-			v = d.w.link(e.link.Connected)
+			v = d.w.link(e.link.Connected, e.link.Window)
 			d.noteLink(e.link)
 			if e.link.Connected {
+				d.answered = now
 				d.catchUp()
 			}
 		} else {
 			if e.p.items[0].lane == buffer.Backfill {
 				d.backlog--
 			}
+			d.answered = now
 			v = d.w.answer(e.p, e.i, e.err, now)
 			if e.err != nil {
 				d.noteRefusal(e.err)
@@ -235,6 +245,22 @@ func (d *Destination) digest(now time.Time) {
 		d.execute(v)
 	}
 	clear(d.drained)
+}
+
+// silence is how long a broker may leave everything unacknowledged before it is left. A node of a
+// cluster that lost its majority is like that: it takes messages, answers PINGREQ, and that is all.
+const silence = time.Minute
+
+func (d *Destination) leaveTheSilent(now time.Time) {
+	r, ok := d.o.Publisher.(Reconnecter)
+	if !ok || !d.w.connected || d.w.messages == 0 || now.Sub(d.answered) < silence {
+		return
+	}
+	d.answered = now // once is enough
+	d.w.excuse()
+	why := fmt.Errorf("the broker has acknowledged nothing for %v", silence)
+	d.log.Warn("connecting anew", "err", why, "in_flight", d.w.messages)
+	r.Reconnect(why)
 }
 
 func (d *Destination) execute(v verdict) {
@@ -315,7 +341,7 @@ func (d *Destination) fill(ctx context.Context, now time.Time) (time.Duration, e
 		}
 		p, wait, err := d.pick(now)
 		if err != nil {
-			return 0, err
+			return maxPause, err
 		}
 		if p == nil {
 			pause = min(pause, wait)
@@ -342,6 +368,11 @@ func (d *Destination) pick(now time.Time) (*parcel, time.Duration, error) {
 		d.ready = d.ready[:0]
 		return d.fits(p, now), maxPause, nil
 	}
+	// Before more is read: of a topic that has little to say the batch would else wait for the end of the
+	// backlog, and the cursor with it.
+	if p := d.dueBatch(now, false); p != nil {
+		return d.fits(p, now), maxPause, nil
+	}
 	for {
 		p, read, err := d.read(buffer.Live, now)
 		if err != nil || p != nil {
@@ -353,7 +384,7 @@ func (d *Destination) pick(now time.Time) (*parcel, time.Duration, error) {
 	}
 	wait := maxPause
 	// The backlog never fills the window, so that a new sample finds room at once.
-	for d.backlog < max(1, d.o.Window*3/4) {
+	for d.backlog < max(1, d.w.max*3/4) {
 		if wait = d.backfill.wait(now); wait > 0 {
 			break
 		}
@@ -366,8 +397,10 @@ func (d *Destination) pick(now time.Time) (*parcel, time.Duration, error) {
 			break
 		}
 	}
-	if p := d.dueBatch(now); p != nil {
-		return d.fits(p, now), maxPause, nil
+	if d.draining() {
+		if p := d.dueBatch(now, true); p != nil {
+			return d.fits(p, now), maxPause, nil
+		}
 	}
 	return nil, min(wait, d.untilBatch(now)), nil
 }
@@ -466,6 +499,9 @@ func (d *Destination) build(p *parcel) *parcel {
 
 // send hands the messages of p to the publisher.
 func (d *Destination) send(ctx context.Context, p *parcel) {
+	if d.w.messages == 0 {
+		d.answered = time.Now()
+	}
 	messages := d.w.launch(p)
 	late := p.items[0].lane == buffer.Backfill
 	for _, i := range messages {
@@ -592,12 +628,16 @@ func (d *Destination) recycle(p *parcel) {
 	d.free = append(d.free, p)
 }
 
+// draining tells whether somebody waits for the end of the queue.
+func (d *Destination) draining() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.drains) > 0
+}
+
 // finishDrains tells who waits for it that nothing is left.
 func (d *Destination) finishDrains() {
-	d.mu.Lock()
-	asked := len(d.drains) > 0
-	d.mu.Unlock()
-	if !asked || !d.w.idle() || d.batched > 0 || len(d.ready) > 0 {
+	if !d.draining() || !d.w.idle() || d.batched > 0 || len(d.ready) > 0 {
 		return
 	}
 	if live, backfill := d.o.Source.Depth(); live+backfill > 0 {

@@ -332,6 +332,118 @@ func TestBatchesFillOrAreDue(t *testing.T) {
 	})
 }
 
+// A device that says little shares the queue with one that says much: neither its samples nor the
+// cursor wait for the end of the backlog.
+func TestABatchIsNotKeptWaitingByABacklog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, b := newFakeQueue(), newFakeBroker(100*time.Millisecond)
+		q.append("seldom", 1)
+		for i := range 10_000 {
+			q.append("often", i+1)
+		}
+		run(t, Options{Window: 2, Order: OldestFirst, BatchSamples: 10, BatchWait: 2 * time.Second}, q, b, format.Options{Batch: true})
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		wantInOrder(t, b.numbers(t, "seldom"), 1)
+		if n := len(b.numbers(t, "often")); n == 10_000 {
+			t.Error("the backlog was too short to tell")
+		}
+	})
+}
+
+func TestAQueueThatCannotBeReadForAWhileIsReadAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, b := newFakeQueue(), newFakeBroker(time.Millisecond)
+		q.fails = errors.New("input/output error")
+		q.append("a", 1)
+		d := run(t, Options{Order: OldestFirst}, q, b, format.Options{})
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if s := d.Status(); s.State != Unreadable || s.LastError != "input/output error" {
+			t.Errorf("%+v", s)
+		}
+		q.mu.Lock()
+		q.fails = nil
+		q.mu.Unlock()
+		drain(t, d, 5*time.Second)
+		wantInOrder(t, b.numbers(t, "a"), 1)
+		if s := d.Status(); s.State != Delivering || s.LastError != "" {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// What the broker does not take at once would wait in the client, with new samples behind it.
+func TestTheWindowIsNoWiderThanTheBrokerTakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, b := newFakeQueue(), newFakeBroker(time.Millisecond)
+		d := run(t, Options{Order: OldestFirst}, q, b, format.Options{})
+		for i, atOnce := range []int{1, 7, 0} {
+			d.Link(Link{Connected: false})
+			d.Link(Link{Connected: true, Window: atOnce})
+			synctest.Wait()
+			b.mu.Lock()
+			b.most = 0
+			b.mu.Unlock()
+			for n := range 200 {
+				q.append("a", 200*i+n+1)
+			}
+			drain(t, d, time.Minute)
+			want := atOnce
+			if atOnce == 0 {
+				want = 64
+			}
+			if _, most := b.counts(); most != want {
+				t.Errorf("%d in flight at a broker that takes %d", most, atOnce)
+			}
+		}
+		wantInOrder(t, b.numbers(t, "a"), 600)
+	})
+}
+
+// stubborn is a broker that acknowledges nothing at its first address.
+type stubborn struct {
+	*fakeBroker
+	reconnect func(error)
+}
+
+func (s *stubborn) Reconnect(why error) { s.reconnect(why) }
+
+func TestABrokerThatAcknowledgesNothingIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, b := newFakeQueue(), &stubborn{fakeBroker: newFakeBroker(24 * time.Hour)}
+		var d *Destination
+		var left []time.Duration
+		began := time.Now()
+		b.reconnect = func(why error) {
+			left = append(left, time.Since(began))
+			d.Link(Link{Err: why})
+			if len(left) == 5 {
+				b.mu.Lock()
+				b.delay = time.Millisecond
+				b.mu.Unlock()
+			}
+			b.Withdraw() // as the client does with what a new session does not know
+			d.Link(Link{Connected: true})
+		}
+		d = run(t, Options{Order: OldestFirst}, q, b, format.Options{})
+		time.Sleep(10 * time.Minute) // nothing in flight is no reason
+		began = time.Now()
+		for i := range 100 {
+			q.append("a", i+1)
+		}
+		drain(t, d, time.Hour)
+		if want := []time.Duration{60 * time.Second, 120 * time.Second, 180 * time.Second, 240 * time.Second, 300 * time.Second}; len(left) != len(want) {
+			t.Errorf("left after %v", left)
+		} else if late := left[4] - want[4]; late < 0 || late > 10*time.Second {
+			t.Errorf("left after %v", left)
+		}
+		if s := d.Status(); s.Aside > 0 || s.Limit != 64 {
+			t.Errorf("innocent messages are under suspicion: %+v", s)
+		}
+	})
+}
+
 func TestOneBadSampleOfABatchDoesNotTakeTheOthersWithIt(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

@@ -29,6 +29,7 @@ type fakeQueue struct {
 	deferred []bool
 	next     [2]int
 	ready    chan struct{}
+	fails    error // what TryNext returns
 }
 
 func newFakeQueue() *fakeQueue { return &fakeQueue{ready: make(chan struct{}, 1)} }
@@ -67,6 +68,9 @@ func (q *fakeQueue) appendRaw(data, dict []byte) {
 func (q *fakeQueue) TryNext(l buffer.Lane) (buffer.Record, bool, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.fails != nil {
+		return buffer.Record{}, false, q.fails
+	}
 	for i := q.next[l]; i < len(q.records); i++ {
 		if !q.acked[i] && q.deferred[i] == (l == buffer.Backfill) {
 			q.next[l] = i + 1

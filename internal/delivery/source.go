@@ -22,6 +22,11 @@ type Withdrawer interface {
 	Withdraw()
 }
 
+// A Reconnecter is a Publisher that can leave a broker for a reason and find it, or another, anew.
+type Reconnecter interface {
+	Reconnect(why error)
+}
+
 // ID names a record of the queue.
 type ID = buffer.ID
 

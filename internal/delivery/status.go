@@ -8,9 +8,10 @@ type State string
 const (
 	Starting   State = "starting"
 	Delivering State = "delivering"
-	Offline    State = "offline" // no connection
-	Held       State = "held"    // connected, but the broker refuses or asks to wait
-	Probing    State = "probing" // one message at a time, to find which one breaks connections
+	Offline    State = "offline"    // no connection
+	Held       State = "held"       // connected, but the broker refuses or asks to wait
+	Probing    State = "probing"    // one message at a time, to find which one breaks connections
+	Unreadable State = "unreadable" // the disk does not give what the queue holds
 )
 
 // Status is how a Destination fares. Counts are since the start of the process.
@@ -49,6 +50,8 @@ func (d *Destination) report() {
 	now := time.Now()
 	state := Delivering
 	switch {
+	case d.unreadable != nil:
+		state = Unreadable
 	case !d.w.connected:
 		state = Offline
 	case now.Before(d.w.heldUntil):
@@ -62,6 +65,8 @@ func (d *Destination) report() {
 	s.State, s.InFlight, s.Retransmitted, s.Limit = state, d.w.messages, d.w.repeated, d.w.limit
 	if state == Held {
 		s.RetryIn, s.LastError = d.w.heldUntil.Sub(now), d.w.held.Error()
+	} else if state == Unreadable {
+		s.LastError = d.unreadable.Error()
 	} else if s.Connected {
 		s.RetryIn = 0
 		if d.w.held == nil && len(d.w.suspects) == 0 {
@@ -73,6 +78,8 @@ func (d *Destination) report() {
 		return
 	}
 	switch state {
+	case Unreadable:
+		d.log.Error("the disk does not give what the queue holds; trying on", "err", d.unreadable)
 	case Held:
 		d.log.Warn("the broker takes nothing for now; the queue keeps everything", "err", d.w.held, "retry_in", d.w.heldUntil.Sub(now).Round(time.Second))
 	case Probing:

@@ -84,7 +84,8 @@ func (p *parcel) begin() {
 // again with messages in flight and none acknowledged, parcels are sent one at a time; one during
 // which several connections break is a suspect like the refused.
 type window struct {
-	max   int // messages in flight, as configured
+	size  int // messages in flight, as configured
+	max   int // as the broker allows: at most size
 	limit int // now: 1 while probing, then doubling with each acknowledgement
 
 	messages int // in flight
@@ -95,6 +96,7 @@ type window struct {
 
 	connected bool
 	progress  bool // something was acknowledged on this connection
+	excused   bool // it is we who end this connection
 	breaks    int  // connections in a row without
 
 	heldUntil time.Time
@@ -107,7 +109,7 @@ type window struct {
 
 func newWindow(size int) *window {
 	return &window{
-		max: size, limit: size, connected: true,
+		size: size, max: size, limit: size, connected: true,
 		refusal: adapters.Backoff{Min: 10 * time.Second, Max: 5 * time.Minute},
 		busy:    adapters.Backoff{Min: time.Second, Max: time.Minute},
 	}
@@ -271,11 +273,19 @@ func (w *window) sendAgain(p *parcel) {
 	w.again = slices.Insert(w.again, i, p)
 }
 
-// link notes that a connection was made or broke. Only connections on which the broker had
-// accepted us count.
-func (w *window) link(up bool) (v verdict) {
+// link notes that a connection was made, to a broker that takes so many messages at once (0: it has
+// not said), or broke. Only connections on which the broker had accepted us count.
+func (w *window) link(up bool, atOnce int) (v verdict) {
 	if up {
-		w.connected, w.progress = true, false
+		w.connected, w.progress, w.excused = true, false, false
+		open := w.limit == w.max
+		// More than the broker takes would wait in the client, and new samples behind it [MQTT-3.3.4-9].
+		if w.max = w.size; atOnce > 0 {
+			w.max = min(w.size, atOnce)
+		}
+		if w.limit = min(w.limit, w.max); open {
+			w.limit = w.max
+		}
 		return v
 	}
 	if !w.connected {
@@ -283,7 +293,7 @@ func (w *window) link(up bool) (v verdict) {
 	}
 	w.connected = false
 	w.repeated += uint64(w.messages)
-	if w.messages == 0 || w.progress {
+	if w.messages == 0 || w.progress || w.excused {
 		return v
 	}
 	w.breaks++
@@ -299,6 +309,9 @@ func (w *window) link(up bool) (v verdict) {
 	}
 	return v
 }
+
+// excuse says that the connection is going to break, and that no message is to blame.
+func (w *window) excuse() { w.excused = true }
 
 // idle tells whether nothing is in flight, to be sent again, or under suspicion.
 func (w *window) idle() bool {

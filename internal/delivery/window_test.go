@@ -70,8 +70,8 @@ func (b *bench) answer(p *parcel, err error) {
 	}
 }
 
-func (b *bench) up()   { b.take(b.w.link(true)) }
-func (b *bench) down() { b.take(b.w.link(false)) }
+func (b *bench) up()   { b.take(b.w.link(true, 0)) }
+func (b *bench) down() { b.take(b.w.link(false, 0)) }
 
 func refusedBy(c mqtt.ReasonCode) error { return &mqtt.ReasonError{Op: "publish", Code: c} }
 

@@ -184,7 +184,7 @@ func (d *destination) linkChanged(s client.State) {
 	if d.announcer != nil {
 		d.announcer.Link(s.Connected)
 	}
-	d.Link(delivery.Link{Connected: s.Connected, URL: s.URL, Err: s.Err, RetryIn: s.RetryIn})
+	d.Link(delivery.Link{Connected: s.Connected, URL: s.URL, Window: int(s.ReceiveMaximum), Err: s.Err, RetryIn: s.RetryIn})
 }
 
 // state is the retained message that tells whether the gateway is there; as a will, that it is not.

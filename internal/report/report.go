@@ -124,10 +124,23 @@ func (f *Filter) Offer(s adapters.Sample) bool {
 	for _, c := range closed {
 		ok = f.next.Offer(c) && ok
 	}
-	if len(kept) > 0 {
-		ok = f.next.Offer(adapters.Sample{Schema: d.out, Time: s.Time, Readings: kept}) && ok
+	if len(kept) > 0 && !f.next.Offer(adapters.Sample{Schema: d.out, Time: s.Time, Readings: kept}) {
+		f.forget(d, s.Time)
+		return false
 	}
 	return ok
+}
+
+// forget undoes the report of an instant that the next sink refused: the same value is due again with
+// the next reading.
+func (f *Filter) forget(d *device, at adapters.Instant) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range d.points {
+		if p := &d.points[i]; p.at == at {
+			p.reported = false
+		}
+	}
 }
 
 // Flush hands on the windows that are still open, when the gateway stops.

@@ -157,6 +157,22 @@ func TestARefusalIsPassedOn(t *testing.T) {
 	}
 }
 
+// What was refused was not reported: a value that does not change any more must not stay away.
+func TestAChangeThatWasRefusedIsReportedAgain(t *testing.T) {
+	full := false
+	var got []string
+	take := collect(&got)
+	f := New(adapters.SinkFunc(func(s adapters.Sample) bool { return !full && take.Offer(s) }), func(string, string) Rule { return Rule{OnChange: true} })
+	s := &adapters.Schema{Device: "d", Points: []adapters.Point{{Name: "x"}}}
+	for i, v := range []float64{1, 1, 2, 2, 2} {
+		full = i == 2
+		f.Offer(adapters.Sample{Schema: s, Time: adapters.Instant(i) * sec, Readings: floats(v)})
+	}
+	if text := strings.Join(got, ", "); text != "0 x=1, 3 x=2" {
+		t.Error(text)
+	}
+}
+
 func BenchmarkOffer(b *testing.B) {
 	s := &adapters.Schema{Device: "d"}
 	for i := range 20 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -129,6 +130,23 @@ func (c *Client) Withdraw() {
 	}
 }
 
+// abandoned is why a connection ended that Reconnect ended.
+type abandoned struct{ why error }
+
+func (a *abandoned) Error() string { return a.why.Error() }
+func (a *abandoned) Unwrap() error { return a.why }
+
+// Reconnect ends the connection that there is for a reason of the caller's, such as a server that
+// answers PINGREQ and acknowledges nothing, and makes a new one: with several URLs, at the next.
+func (c *Client) Reconnect(why error) {
+	c.mu.Lock()
+	l := c.link
+	c.mu.Unlock()
+	if l != nil {
+		l.end(&abandoned{why})
+	}
+}
+
 // Handle calls f for each received message whose topic matches the filter, until remove is called. It
 // does not subscribe. Where several match, all are called, in the order of Handle; where the server
 // sends a message once for each of several subscriptions, so are they each time.
@@ -192,7 +210,8 @@ func (c *Client) Run(ctx context.Context) error {
 }
 
 // connectForever tries the URLs in order. Between rounds it pauses; after a connection that lasted it
-// begins at the first again, at once.
+// begins at the first again, at once. A server that lets us in and throws us out, or one that was left
+// because it does not do its work, is no better than one that cannot be reached: the next has its turn.
 func (c *Client) connectForever(ctx context.Context) {
 	versions := make([]mqtt.Version, len(c.urls)) // what each server turned out to speak; 0: not known
 	failures, evictions, at := 0, 0, 0
@@ -212,7 +231,8 @@ func (c *Client) connectForever(ctx context.Context) {
 			}
 			return
 		}
-		if established && time.Since(began) >= c.opt.Backoff.Healthy {
+		lasted := established && time.Since(began) >= c.opt.Backoff.Healthy
+		if lasted {
 			failures, evictions = 0, 0
 		}
 		failures++
@@ -220,13 +240,14 @@ func (c *Client) connectForever(ctx context.Context) {
 		switch {
 		case st.Reason == mqtt.SessionTakenOver:
 			evictions++
-		case established && time.Since(began) < c.opt.Backoff.Healthy && isClosed(err):
+		case established && !lasted && isClosed(err):
 			// 3.1.1 has no word for it: thrown out soon after having been let in, time and again.
 			evictions++
 		default:
 			evictions = 0
 		}
-		if at++; at == len(c.urls) || established {
+		_, left := errors.AsType[*abandoned](err)
+		if at++; at == len(c.urls) || lasted && !left {
 			at = 0
 		}
 		if at == 0 {

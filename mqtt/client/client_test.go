@@ -477,19 +477,52 @@ func TestFailOverAndBackoff(t *testing.T) {
 				t.Errorf("pause %d is %v", i, w)
 			}
 		}
-		// Accepted and thrown out at once does not start the pauses over; a connection that lasts does.
+		// Accepted and thrown out at once is the next server's turn and does not start the pauses over; a
+		// connection that lasts does.
 		s, _ := b.accept(packet.Connack{})
 		s.close()
-		if st := b.state(); st.RetryIn < 4*time.Second {
-			t.Errorf("pause of %v after a short connection", st.RetryIn)
+		if st := b.state(); st.RetryIn != 0 || st.URL != "mqtt://one:1883" {
+			t.Errorf("pause of %v after a short connection to %s", st.RetryIn, st.URL)
+		}
+		s, _ = b.accept(packet.Connack{})
+		s.close()
+		if st := b.state(); st.RetryIn < 4*time.Second || st.URL != "mqtt://two:1884" {
+			t.Errorf("pause of %v after a short connection to %s", st.RetryIn, st.URL)
 		}
 		s, _ = b.accept(packet.Connack{})
 		<-time.After(11 * time.Second)
 		s.close()
-		if st := b.state(); st.RetryIn > time.Second || st.Attempt != 1 {
-			t.Errorf("pause of %v after a long connection", st.RetryIn)
+		if st := b.state(); st.RetryIn > time.Second || st.Attempt != 1 || st.URL != "mqtt://one:1883" {
+			t.Errorf("pause of %v after a long connection to %s", st.RetryIn, st.URL)
 		}
 		b.accept(packet.Connack{})
+		if st := b.state(); st.URL != "mqtt://one:1883" {
+			t.Errorf("after a long connection it goes on at %s", st.URL)
+		}
+	})
+}
+
+// A server may take messages, answer PINGREQ, and do nothing else: whoever notices leaves it.
+func TestAServerThatWasAbandonedIsFollowedByTheNext(t *testing.T) {
+	run(t, Options{URLs: []string{"mqtt://one", "mqtt://two"}}, func(t *testing.T, b *bench) {
+		why := errors.New("it acknowledges nothing")
+		b.c.Reconnect(why) // nothing to leave yet
+		s, _ := b.accept(packet.Connack{})
+		<-time.After(11 * time.Second)
+		b.publish(1, "a")
+		s.expect(pub(1, 1, "a"))
+		b.c.Reconnect(why)
+		s.gone()
+		if st := b.state(); !errors.Is(st.Err, why) || st.RetryIn != 0 {
+			t.Errorf("%+v", st)
+		}
+		s, _ = b.accept(packet.Connack{})
+		if st := b.state(); st.URL != "mqtt://two:1883" {
+			t.Errorf("goes on at %s", st.URL)
+		}
+		s.expect(pub(1, 2, "a"))
+		s.send(&packet.Puback{ID: 2})
+		b.expectDone("a")
 	})
 }
 
