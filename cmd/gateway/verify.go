@@ -25,12 +25,14 @@ var verifyStreamCommand = command{
 
 func runVerifyStream(ctx context.Context, c call) error {
 	f := c.flags(`
-Every sample names the one before it of the same device. This command follows that chain for each
-topic, in the JSON format or, over MQTT 5.0, by the user properties of the other formats, and reports
-gaps, duplicates, and samples that are out of order. A gap that a loss record of the gateway explains,
-on the topic of its device "gateway", is said to be so; subscribe to that topic, too. What was sent
-before the first sample that it sees is not asked for. With the format "value" it is right where every
-sample has every point.
+Every sample names the one before it of the same device. This command follows that chain, in the JSON
+format or, over MQTT 5.0, by the user properties of the other formats, and reports gaps, duplicates, and
+samples that are out of order. A gap that a loss record of the gateway explains, on the topic of its
+device "gateway", is said to be so; subscribe to that topic, too, and say with --destination which of the
+gateway's this broker is: what another one lost explains nothing here. What was sent before the first
+sample that it sees is not asked for.
+
+With the format "value" the points of a device are one stream: subscribe to all of them.
 
 It ends after --for, or at Ctrl-C, and prints its report.
 
@@ -39,6 +41,7 @@ Exit status: 0 when there is no gap without an explanation, 1 when there is, or 
 	username := f.String("username", "", "user `name`")
 	passwordFile := f.String("password-file", "", "`file` with the password")
 	caFile := f.String("ca-file", "", "`file` with the certificates that the broker's is signed by, PEM")
+	destination := f.String("destination", "", "`name` of the gateway's destination whose losses count; default: all")
 	length := f.Duration("for", 0, "how `long`; 0: until Ctrl-C")
 	quiet := f.Duration("quiet", 0, "end when no sample came for so `long`; 0: never")
 	asJSON := f.Bool("json", false, "print the report as JSON")
@@ -72,7 +75,9 @@ Exit status: 0 when there is no gap without an explanation, 1 when there is, or 
 		ctx, cancel = context.WithTimeout(ctx, *length)
 		defer cancel()
 	}
-	report, err := verifyStream(ctx, c, o, filters, *quiet)
+	checker := verify.NewChecker()
+	checker.Destination = *destination
+	report, err := verifyStream(ctx, c, o, filters, *quiet, checker)
 	if err != nil {
 		return err
 	}
@@ -84,6 +89,8 @@ Exit status: 0 when there is no gap without an explanation, 1 when there is, or 
 		printReport(c, &report)
 	}
 	switch {
+	case report.Samples == 0 && report.Foreign > 0:
+		return fmt.Errorf("%d messages came and none names a sample: the formats other than JSON do so over MQTT 5.0 only, and with properties = true", report.Foreign)
 	case report.Samples == 0:
 		return fmt.Errorf("no sample came; is %s the broker, and do the topics fit?", *url)
 	case report.Unexplained() > 0:
@@ -92,11 +99,16 @@ Exit status: 0 when there is no gap without an explanation, 1 when there is, or 
 	return nil
 }
 
+// keptFor is how long the broker shall keep the subscription's session when the connection breaks: what
+// comes meanwhile would else look lost.
+const keptFor = 10 * time.Minute
+
 // verifyStream follows the stream until ctx ends.
-func verifyStream(ctx context.Context, c call, o client.Options, filters []string, quiet time.Duration) (verify.Report, error) {
+func verifyStream(ctx context.Context, c call, o client.Options, filters []string, quiet time.Duration, checker *verify.Checker) (verify.Report, error) {
 	var mu sync.Mutex
-	checker := verify.NewChecker()
 	last := time.Now()
+	var session client.State
+	o.CleanStart, o.SessionExpiry = true, keptFor
 	o.Handler = func(m mqtt.Message) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -105,6 +117,14 @@ func verifyStream(ctx context.Context, c call, o client.Options, filters []strin
 		}
 	}
 	o.OnState = func(s client.State) {
+		if s.Connected {
+			mu.Lock()
+			if session.Connected && !s.SessionPresent {
+				checker.Interrupted()
+			}
+			session = s
+			mu.Unlock()
+		}
 		if s.Err != nil && ctx.Err() == nil {
 			fmt.Fprintf(c.err, "gateway verify-stream: %v; trying again in %v\n", s.Err, s.RetryIn.Round(time.Millisecond))
 		}
@@ -151,7 +171,21 @@ func verifyStream(ctx context.Context, c call, o client.Options, filters []strin
 	}
 	mu.Lock()
 	defer mu.Unlock()
+	if session.Connected {
+		endSession(o, session)
+	}
 	return checker.Report(), err
+}
+
+// endSession makes the broker forget the session, which would else gather messages for nobody.
+func endSession(o client.Options, s client.State) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	o.ClientID, o.Version, o.SessionExpiry, o.Handler = s.ClientID, s.Version, 0, nil
+	o.OnState = func(client.State) { cancel() }
+	if cl, err := client.New(o); err == nil {
+		_ = cl.Run(ctx) // it expires by itself where this fails
+	}
 }
 
 // maxGapsShown keeps the report on a screen.
@@ -165,13 +199,24 @@ func printReport(c call, r *verify.Report) {
 			break
 		}
 		why := "not explained by any loss record"
-		if g.Explained {
-			why = "explained by a loss record"
+		switch {
+		case g.Explained && g.Destination != "":
+			why = fmt.Sprintf("explained by a loss record (%s, destination %q)", g.Reason, g.Destination)
+		case g.Explained:
+			why = fmt.Sprintf("explained by a loss record (%s)", g.Reason)
+		case g.Unseen:
+			why = "it may have come while this subscription was interrupted, for which the broker kept nothing"
 		}
 		fmt.Fprintf(c.out, "%s: sample %d is missing, which %d names as the one before it: %s\n", g.Topic, g.Missing, g.Before, why)
 	}
 	if r.Epochs > 1 {
 		fmt.Fprintf(c.out, "the queue was opened %d times\n", r.Epochs)
+	}
+	if r.Interruptions > 0 {
+		fmt.Fprintf(c.out, "the subscription was interrupted %d times; what came meanwhile was not seen\n", r.Interruptions)
+	}
+	if r.Anew > 0 {
+		fmt.Fprintf(c.out, "%d samples name none before them; what was before those is not proven\n", r.Anew)
 	}
 	if r.Unexplained() == 0 && r.Samples > 0 {
 		fmt.Fprintln(c.out, "nothing is missing without an explanation")

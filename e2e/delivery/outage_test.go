@@ -178,3 +178,51 @@ func TestVerifyStreamFindsNothingMissingThroughAnOutage(t *testing.T) {
 		t.Error("the report says otherwise")
 	}
 }
+
+// Whatever the format, the command follows the chain: in the payload, packed or not, or by the user
+// properties. The links break meanwhile, and one destination gets a point only that is not in every
+// sample.
+func TestVerifyStreamReadsEveryFormat(t *testing.T) {
+	formats := map[string]string{
+		"json":    "",
+		"packed":  "compression = \"zstd\"\nbatch = { samples = 5 }",
+		"value":   "format = \"value\"\ntopic = \"value/{gateway}/{device}/{point}\"",
+		"influx":  "format = \"influx\"",
+		"lines":   "format = \"influx\"\ncompression = \"gzip\"\nbatch = { samples = 5 }",
+		"senml":   "format = \"senml\"",
+		"cbor":    "format = \"senml-cbor\"\nbatch = { samples = 5 }",
+		"written": "format = \"template\"\ntemplate = \"{{.Device}} {{.Seq}}\"",
+		"part":    "points = [\"r2\"]",
+	}
+	mosquitto := rig.NewMosquitto(t, "")
+	proxy := proxyTo(t, mosquitto.URL())
+	meter, err := load.NewMeter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(meter.Close)
+	conf := load.Config("plant", rig.DataDir(t), meter.Addr(), devices, 4, "100ms", "[broker]\nenabled = false\n\n[[report]]\npoints = [\"r2\"]\ndeadband = 3\n")
+	verifiers := map[string]*rig.Process{}
+	for name, more := range formats {
+		if !strings.Contains(more, "topic") {
+			more += fmt.Sprintf("\ntopic = \"%s/{gateway}/{device}\"", name)
+		}
+		conf += destination(name, proxy.URL(), more+"\nannounce = false")
+		verifiers[name] = rig.Start(t, rig.Binary(t), "verify-stream", "--url", mosquitto.URL(), "--for", "9s", name+"/#")
+	}
+	rig.Gateway(t, conf)
+	for range 3 {
+		time.Sleep(2 * time.Second)
+		proxy.Drop(false)
+	}
+	for name, v := range verifiers {
+		if code := v.Wait(t, 20*time.Second); code != 0 {
+			t.Errorf("%s: exit %d: %s", name, code, v.Stderr())
+		}
+		text := strings.Join(v.Lines(), "\n")
+		t.Logf("%s: %s", name, text)
+		if !strings.Contains(text, "0 gaps") || !strings.Contains(text, "nothing is missing") || strings.Contains(text, "name none before them") {
+			t.Errorf("%s: the report says otherwise", name)
+		}
+	}
+}

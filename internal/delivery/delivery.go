@@ -96,6 +96,7 @@ type Destination struct {
 	decoded   []sample.Record
 	formatted []format.Item
 	dicts     map[string][]byte
+	passed    map[chain]passed // the last sample that was passed over
 	free      []*parcel
 	batches   map[batchKey]*batch
 	ready     []*parcel // at most one: it was made and turned out to need more room than there is
@@ -137,7 +138,7 @@ func New(o Options) (*Destination, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	d := &Destination{o: o, log: o.Logger.With("destination", o.Name), wake: make(chan struct{}, 1), w: newWindow(o.Window),
-		dicts: make(map[string][]byte), batches: make(map[batchKey]*batch)}
+		dicts: make(map[string][]byte), passed: make(map[chain]passed), batches: make(map[batchKey]*batch)}
 	d.status.Name, d.status.State, d.status.Connected = o.Name, Starting, true
 	return d, nil
 }
@@ -478,8 +479,13 @@ func (d *Destination) build(p *parcel) *parcel {
 			d.convict(p)
 			return nil
 		}
+		prev, hasPrev := d.predecessor(it, r)
+		if !d.o.Formatter.Selects(&r.Sample) {
+			d.passed[chain{r.Sample.Schema.Device, it.lane}] = passed{it.id.Seq, prev, hasPrev}
+			continue
+		}
 		wall, state := d.o.Clock.Wall(r.Boot, r.Sample.Time)
-		d.formatted = append(d.formatted, format.Item{Sample: &r.Sample, Epoch: it.id.Epoch, Seq: it.id.Seq, Prev: r.Prev, HasPrev: r.HasPrev,
+		d.formatted = append(d.formatted, format.Item{Sample: &r.Sample, Epoch: it.id.Epoch, Seq: it.id.Seq, Prev: prev, HasPrev: hasPrev,
 			Wall: wall, Clock: state, Volatile: !it.durable, Historical: it.lane == buffer.Backfill})
 	}
 	p.out.Reset()
@@ -495,6 +501,27 @@ func (d *Destination) build(p *parcel) *parcel {
 	}
 	p.begin()
 	return p
+}
+
+// chain is where predecessors are named: a device's samples in one lane.
+type chain struct {
+	device string
+	lane   buffer.Lane
+}
+
+// passed is a sample of which nothing goes to this destination.
+type passed struct {
+	seq, prev uint64
+	hasPrev   bool
+}
+
+// predecessor returns the device's sample before that this destination gets: to name one that it does
+// not get would look like a loss there. What was passed over before a restart is not known any more.
+func (d *Destination) predecessor(it *item, r *sample.Record) (prev uint64, has bool) {
+	if over, ok := d.passed[chain{r.Sample.Schema.Device, it.lane}]; ok && r.HasPrev && r.Prev == over.seq {
+		return over.prev, over.hasPrev
+	}
+	return r.Prev, r.HasPrev
 }
 
 // send hands the messages of p to the publisher.

@@ -10,7 +10,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"gateway/adapters"
 	"gateway/internal/format"
+	"gateway/internal/sample"
+	"gateway/internal/verify"
 	"gateway/mqtt"
 )
 
@@ -301,6 +304,35 @@ func TestRatesAreKept(t *testing.T) {
 			}
 			if took < want*95/100 || took > want*115/100+50*time.Millisecond {
 				t.Errorf("took %v, want %v", took, want)
+			}
+		})
+	}
+}
+
+// With report by exception a sample may hold none of the points that go here. It is no loss, and must not
+// look like one.
+func TestASampleThatIsPassedOverIsNobodysPredecessor(t *testing.T) {
+	for name, batch := range map[string]int{"single": 1, "batch": 3} {
+		bubble(t, name, func(t *testing.T) {
+			q, b := newFakeQueue(), newFakeBroker(time.Millisecond)
+			for seq := uint64(1); seq <= 12; seq++ { // every third has the point n, all have m
+				r := sample.Record{Boot: 1, Prev: seq - 1, HasPrev: seq > 1, Sample: adapters.Sample{Schema: schemaOf("a")}}
+				if seq%3 == 1 {
+					r.Sample.Readings = append(r.Sample.Readings, adapters.Reading{Value: adapters.IntValue(int64(seq))})
+				}
+				r.Sample.Readings = append(r.Sample.Readings, adapters.Reading{Point: 1, Value: adapters.BoolValue(true)})
+				q.appendRaw(sample.Append(nil, &r), sample.EncodeSchema(r.Sample.Schema).Data)
+			}
+			d := run(t, Options{Order: OldestFirst, BatchSamples: batch}, q, b, format.Options{Batch: batch > 1, Select: format.Selector{Points: []string{"n"}}})
+			drain(t, d, time.Minute)
+			c := verify.NewChecker()
+			for _, g := range b.all() {
+				if err := c.Add(&mqtt.Message{Topic: g.topic, Payload: []byte(g.payload)}); err != nil {
+					t.Error(err)
+				}
+			}
+			if r := c.Report(); r.Samples != 4 || len(r.Gaps) > 0 || r.Anew > 0 {
+				t.Errorf("%v: %+v", &r, r)
 			}
 		})
 	}

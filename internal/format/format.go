@@ -188,6 +188,13 @@ func (f *Formatter) Topic(s *adapters.Schema) (topic string, ok bool) {
 // Skips tells whether nothing of this schema's samples goes to this destination.
 func (f *Formatter) Skips(s *adapters.Schema) bool { return f.info(s).skip }
 
+// Selects tells whether anything of the sample goes to this destination: the selected points may be
+// missing from it.
+func (f *Formatter) Selects(sample *adapters.Sample) bool {
+	s := f.info(sample.Schema)
+	return !s.skip && s.selects(sample)
+}
+
 // Append makes the messages of items and adds them to out. The items are of one topic, as Topic
 // says, or one item of any. No message at all is a result, too: the selected points may be missing
 // from the sample.
@@ -227,8 +234,12 @@ func (f *Formatter) Append(out *Out, items ...Item) error {
 	}
 	if !f.o.NoProperties {
 		m.ContentType, m.PayloadUTF8 = f.enc.contentType(), f.enc.text()
-		if _, own := f.enc.(jsonEncoder); !own && len(items) == 1 {
+		switch _, own := f.enc.(jsonEncoder); {
+		case own: // it stands in the payload
+		case len(items) == 1:
 			m.User = f.identity(nil, &items[0])
+		default:
+			m.User = f.identities(items)
 		}
 	}
 	return f.finish(out, m, start)
@@ -309,6 +320,38 @@ func (f *Formatter) identity(u []mqtt.UserProperty, it *Item) []mqtt.UserPropert
 	}
 	if it.Historical {
 		u = append(u, mqtt.UserProperty{Name: "historical", Value: "true"})
+	}
+	return u
+}
+
+// identities is what identity says of several samples in short: epoch, and as seqs the sequences, each
+// with "<" and its predecessor where that is not the one before it in the list. Times and what is
+// doubted of them stand in the payload.
+func (f *Formatter) identities(items []Item) (u []mqtt.UserProperty) {
+	for len(items) > 0 {
+		n := 1
+		for n < len(items) && items[n].Epoch == items[0].Epoch {
+			n++
+		}
+		var seqs []byte
+		for i := range items[:n] {
+			it := &items[i]
+			if i > 0 {
+				seqs = append(seqs, ' ')
+			}
+			seqs = strconv.AppendUint(seqs, it.Seq, 10)
+			if i > 0 && it.HasPrev && it.Prev == items[i-1].Seq {
+				continue
+			}
+			if seqs = append(seqs, '<'); it.HasPrev {
+				seqs = strconv.AppendUint(seqs, it.Prev, 10)
+			}
+		}
+		u = append(u, mqtt.UserProperty{Name: "epoch", Value: string(appendHex(nil, items[0].Epoch))}, mqtt.UserProperty{Name: "seqs", Value: string(seqs)})
+		if items[0].Historical {
+			u = append(u, mqtt.UserProperty{Name: "historical", Value: "true"})
+		}
+		items = items[n:]
 	}
 	return u
 }

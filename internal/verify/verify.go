@@ -4,137 +4,41 @@
 package verify
 
 import (
-	"encoding/json"
-	"errors"
+	"cmp"
 	"fmt"
-	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"gateway/mqtt"
 )
 
-// A Sample is what a message says of one sample's identity.
-type Sample struct {
-	Epoch      string
-	Seq, Prev  uint64
-	HasPrev    bool
-	Historical bool
-	Readings   int
-	loss       *lossRange
-}
-
-type lossRange struct {
-	first, last uint64
-	open        bool
-}
-
-// ErrNoIdentity says that a message is not one of the gateway's samples.
-var ErrNoIdentity = errors.New("verify: the message carries no identity: neither the JSON format's nor user properties")
-
-type payload struct {
-	Epoch      *string        `json:"epoch"`
-	Seq        *uint64        `json:"seq"`
-	Prev       *uint64        `json:"prev"`
-	Historical bool           `json:"historical"`
-	Values     map[string]any `json:"values"`
-	Bad        map[string]any `json:"bad"`
-}
-
-// Parse returns the samples that a message carries: those of the JSON format, single or in an array,
-// or that which the user properties of MQTT 5.0 name.
-func Parse(m *mqtt.Message) ([]Sample, error) {
-	if s, ok := fromProperties(m.User); ok {
-		return []Sample{s}, nil
-	}
-	text := strings.TrimSpace(string(m.Payload))
-	var list []payload
-	switch {
-	case strings.HasPrefix(text, "["):
-		if err := json.Unmarshal([]byte(text), &list); err != nil {
-			return nil, ErrNoIdentity
-		}
-	case strings.HasPrefix(text, "{"):
-		list = make([]payload, 1)
-		if err := json.Unmarshal([]byte(text), &list[0]); err != nil {
-			return nil, ErrNoIdentity
-		}
-	default:
-		return nil, ErrNoIdentity
-	}
-	var samples []Sample
-	for _, p := range list {
-		if p.Epoch == nil || p.Seq == nil {
-			return nil, ErrNoIdentity
-		}
-		s := Sample{Epoch: *p.Epoch, Seq: *p.Seq, Historical: p.Historical, Readings: len(p.Values) + len(p.Bad)}
-		if p.Prev != nil {
-			s.Prev, s.HasPrev = *p.Prev, true
-		}
-		s.loss = loss(p.Values)
-		samples = append(samples, s)
-	}
-	return samples, nil
-}
-
-// loss reads a loss record.
-func loss(values map[string]any) *lossRange {
-	if values["event"] != "loss" {
-		return nil
-	}
-	number := func(name string) uint64 {
-		f, _ := values[name].(float64)
-		return uint64(f)
-	}
-	r := &lossRange{first: number("first"), last: number("last"), open: values["open"] == true}
-	if r.first == 0 {
-		return nil
-	}
-	return r
-}
-
-func fromProperties(user []mqtt.UserProperty) (s Sample, ok bool) {
-	var haveEpoch, haveSeq bool
-	for _, u := range user {
-		var err error
-		switch u.Name {
-		case "epoch":
-			s.Epoch, haveEpoch = u.Value, true
-		case "seq":
-			s.Seq, err = strconv.ParseUint(u.Value, 10, 64)
-			haveSeq = err == nil
-		case "prev":
-			s.Prev, err = strconv.ParseUint(u.Value, 10, 64)
-			s.HasPrev = err == nil
-		case "historical":
-			s.Historical = u.Value == "true"
-		}
-	}
-	s.Readings = 1
-	return s, haveEpoch && haveSeq
-}
-
 // A Gap is a sample that another one names as its predecessor and that never came. There may be more
 // than one sample in it.
 type Gap struct {
-	Topic     string `json:"topic"`
-	Missing   uint64 `json:"missing"`   // sequence
-	Before    uint64 `json:"before"`    // the sample that names it
-	Explained bool   `json:"explained"` // by a loss record of the gateway
+	Topic   string `json:"topic"`
+	Missing uint64 `json:"missing"` // sequence
+	Before  uint64 `json:"before"`  // the sample that names it
+	// Explained says that a loss record of the gateway names it, for that destination and reason.
+	Explained   bool   `json:"explained"`
+	Destination string `json:"destination,omitempty"`
+	Reason      string `json:"reason,omitempty"`
+	// Unseen says that the subscription was interrupted there: it may have been published then.
+	Unseen bool `json:"unseen,omitempty"`
 }
 
 // A Report is what a Checker found.
 type Report struct {
-	Topics     int    `json:"topics"`
-	Samples    uint64 `json:"samples"` // different ones
-	Readings   uint64 `json:"readings"`
-	Duplicates uint64 `json:"duplicates"`
-	Reordered  uint64 `json:"reordered"`  // live samples behind a newer one of their topic
-	Historical uint64 `json:"historical"` // delivered late, and marked so
-	Foreign    uint64 `json:"foreign"`    // messages without an identity
-	Epochs     int    `json:"epochs"`     // openings of the queue
-	Gaps       []Gap  `json:"gaps"`
+	Topics        int    `json:"topics"`
+	Samples       uint64 `json:"samples"` // different ones
+	Readings      uint64 `json:"readings"`
+	Duplicates    uint64 `json:"duplicates"`
+	Reordered     uint64 `json:"reordered"`     // live samples behind a newer one of their topic
+	Historical    uint64 `json:"historical"`    // delivered late, and marked so
+	Anew          uint64 `json:"anew"`          // samples without a predecessor, on topics that had one: what is before them is not proven
+	Foreign       uint64 `json:"foreign"`       // messages without an identity
+	Interruptions int    `json:"interruptions"` // of the subscription
+	Epochs        int    `json:"epochs"`        // openings of the queue
+	Gaps          []Gap  `json:"gaps"`
 }
 
 // Unexplained is the number of gaps that no loss record explains.
@@ -157,28 +61,73 @@ func (r *Report) String() string {
 }
 
 // A Checker takes messages in the order of their arrival. It is not safe for concurrent use.
+//
+// Samples are told apart by epoch and sequence, which are never used twice in the world. Where a
+// sample's points have topics of their own, its predecessor may have come on another one of them:
+// topics that share samples are one stream. Topics that share an epoch are of one gateway, whose loss
+// records count for them and for no other's.
 type Checker struct {
-	topics map[string]*topic
-	epochs map[string]bool
-	losses []lossRange
-	report Report
+	// Destination is whose loss records count; empty: everybody's.
+	Destination string
+
+	topics  map[string]*topic
+	epochs  map[string]*topic // by epoch: a topic that has it
+	arrived map[ident]*topic  // where it came first
+	also    map[arrival]bool  // and where else
+	losses  []lossRange
+	report  Report
+}
+
+// ident names a sample.
+type ident struct {
+	epoch string
+	seq   uint64
+}
+
+type arrival struct {
+	ident
+	t *topic
 }
 
 type topic struct {
-	seen   map[uint64]string // epoch by sequence
-	twins  map[Sample]bool   // sequences that a second epoch used again
-	prev   map[uint64]uint64 // named predecessors that had not come, by the sample that names them
-	first  uint64
-	newest uint64
+	stream, gateway set
+	open            map[ident]named // by predecessor, as far as it had not come
+	began           bool
+	first, newest   uint64
+	blind           bool // the subscription was interrupted, and nothing came since
+}
+
+// named is who names a predecessor.
+type named struct {
+	seq    uint64
+	unseen bool
+}
+
+// set is a member of one of several disjoint sets, each of which has a head.
+type set struct{ parent *set }
+
+func (s *set) head() *set {
+	for s.parent != nil {
+		if up := s.parent.parent; up != nil {
+			s.parent = up
+		}
+		s = s.parent
+	}
+	return s
+}
+
+func (s *set) join(other *set) {
+	if a, b := s.head(), other.head(); a != b {
+		a.parent = b
+	}
 }
 
 // NewChecker returns a Checker that has seen nothing.
 func NewChecker() *Checker {
-	return &Checker{topics: map[string]*topic{}, epochs: map[string]bool{}}
+	return &Checker{topics: map[string]*topic{}, epochs: map[string]*topic{}, arrived: map[ident]*topic{}, also: map[arrival]bool{}}
 }
 
-// Add takes a message. With the format of bare values each of a sample's messages names the sample;
-// samples are told apart by topic and identity.
+// Add takes a message. With the format of bare values each of a sample's messages names the sample.
 func (c *Checker) Add(m *mqtt.Message) error {
 	samples, err := Parse(m)
 	if err != nil {
@@ -187,71 +136,126 @@ func (c *Checker) Add(m *mqtt.Message) error {
 	}
 	t := c.topics[m.Topic]
 	if t == nil {
-		t = &topic{seen: map[uint64]string{}, twins: map[Sample]bool{}, prev: map[uint64]uint64{}}
+		t = &topic{open: map[ident]named{}}
 		c.topics[m.Topic] = t
 	}
 	for i := range samples {
-		c.add(t, &samples[i])
+		c.add(t, &samples[i], m.Retain)
 	}
 	return nil
 }
 
-func (c *Checker) add(t *topic, s *Sample) {
+// Interrupted says that the subscription was away, and that the broker kept nothing for it.
+func (c *Checker) Interrupted() {
+	c.report.Interruptions++
+	for _, t := range c.topics {
+		t.blind = true
+	}
+}
+
+// add takes a sample; stored says that the broker had kept the message and sends it to each new
+// subscription.
+func (c *Checker) add(t *topic, s *Sample, stored bool) {
+	id := ident{s.Epoch, s.Seq}
+	if first, again := c.arrived[id]; !again {
+		c.arrived[id] = t
+	} else if here := (arrival{id, t}); first == t || c.also[here] {
+		if !stored {
+			c.report.Duplicates++
+		}
+		return
+	} else {
+		c.also[here] = true
+		t.stream.join(&first.stream)
+	}
+	if other := c.epochs[s.Epoch]; other != nil {
+		t.gateway.join(&other.gateway)
+	} else {
+		c.epochs[s.Epoch] = t
+	}
 	if s.loss != nil {
 		c.losses = append(c.losses, *s.loss)
+		c.losses[len(c.losses)-1].by = t
 	}
-	if epoch, ok := t.seen[s.Seq]; ok {
-		twin := Sample{Epoch: s.Epoch, Seq: s.Seq}
-		if epoch == s.Epoch || t.twins[twin] {
-			c.report.Duplicates++
-			return
-		}
-		t.twins[twin] = true
-	} else {
-		t.seen[s.Seq] = s.Epoch
-	}
-	c.epochs[s.Epoch] = true
 	c.report.Samples++
 	c.report.Readings += uint64(s.Readings)
+	if s.HasPrev {
+		if before := (ident{s.Epoch, s.Prev}); c.arrived[before] == nil {
+			t.open[before] = named{s.Seq, t.blind && !s.Historical}
+		} else {
+			t.stream.join(&c.arrived[before].stream)
+		}
+	} else if t.began && s.Seq > t.newest {
+		c.report.Anew++
+	}
 	switch {
 	case s.Historical:
 		c.report.Historical++
 	case s.Seq < t.newest:
 		c.report.Reordered++
 	default:
-		t.newest = s.Seq
+		t.newest, t.blind = s.Seq, false
 	}
-	if t.first == 0 || s.Seq < t.first {
-		t.first = s.Seq
-	}
-	if s.HasPrev {
-		t.prev[s.Prev] = s.Seq
-	}
-	delete(t.prev, s.Seq)
-	if s.HasPrev && t.seen[s.Prev] != "" {
-		delete(t.prev, s.Prev)
+	if !t.began || s.Seq < t.first {
+		t.began, t.first = true, s.Seq
 	}
 }
 
-// Report returns what has been found up to now. What was before the first sample of a topic is not
+// Report returns what has been found up to now. What was before the first sample of a stream is not
 // asked for.
 func (c *Checker) Report() Report {
 	r := c.report
 	r.Topics, r.Epochs = len(c.topics), len(c.epochs)
-	for _, name := range slices.Sorted(maps.Keys(c.topics)) {
-		t := c.topics[name]
-		for _, missing := range slices.Sorted(maps.Keys(t.prev)) {
-			if missing < t.first {
-				continue
-			}
-			r.Gaps = append(r.Gaps, Gap{Topic: name, Missing: missing, Before: t.prev[missing], Explained: c.explained(missing)})
+	first := map[*set]uint64{}
+	for _, t := range c.topics {
+		s := t.stream.head()
+		if f, ok := first[s]; !ok || t.first < f {
+			first[s] = t.first
 		}
 	}
+	for name, t := range c.topics {
+		for before, by := range t.open {
+			if before.seq < first[t.stream.head()] || c.came(t, before) {
+				continue
+			}
+			g := Gap{Topic: name, Missing: before.seq, Before: by.seq, Unseen: by.unseen}
+			if l := c.explains(t, before); l != nil {
+				g.Explained, g.Destination, g.Reason = true, l.destination, l.reason
+			}
+			r.Gaps = append(r.Gaps, g)
+		}
+	}
+	slices.SortFunc(r.Gaps, func(a, b Gap) int {
+		return cmp.Or(strings.Compare(a.Topic, b.Topic), cmp.Compare(a.Missing, b.Missing), cmp.Compare(a.Before, b.Before))
+	})
 	return r
 }
 
-func (c *Checker) explained(seq uint64) bool {
-	return slices.ContainsFunc(c.losses, func(l lossRange) bool {
-		return seq >= l.first && (l.open || seq <= max(l.first, l.last))
-	})
+// came tells whether a predecessor has arrived after all: in the epoch of the one that names it, or on
+// a topic of the same stream in another, for the chain goes on over a restart.
+func (c *Checker) came(t *topic, before ident) bool {
+	if c.arrived[before] != nil {
+		return true
+	}
+	for epoch := range c.epochs {
+		if at := c.arrived[ident{epoch, before.seq}]; at != nil && at.stream.head() == t.stream.head() {
+			return true
+		}
+	}
+	return false
+}
+
+// explains returns the loss record that names a missing sample.
+func (c *Checker) explains(t *topic, missing ident) *lossRange {
+	for i := range c.losses {
+		l := &c.losses[i]
+		if c.Destination != "" && l.destination != c.Destination || l.by.gateway.head() != t.gateway.head() || missing.seq < l.first {
+			continue
+		}
+		// What a power cut took was of one epoch, and nothing that came later names it.
+		if l.open && missing.epoch == l.epoch || !l.open && missing.seq <= max(l.first, l.last) {
+			return l
+		}
+	}
+	return nil
 }

@@ -1,0 +1,201 @@
+package verify
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+
+	"gateway/mqtt"
+)
+
+// A Sample is what a message says of one sample's identity.
+type Sample struct {
+	Epoch      string
+	Seq, Prev  uint64
+	HasPrev    bool
+	Historical bool
+	Readings   int
+	loss       *lossRange
+}
+
+// lossRange is what a loss record names as lost.
+type lossRange struct {
+	destination, reason string
+	epoch               string // of the first
+	first, last         uint64
+	open                bool
+	by                  *topic // of the record
+}
+
+// ErrNoIdentity says that a message is not one of the gateway's samples.
+var ErrNoIdentity = errors.New("verify: the message carries no identity: neither the JSON format's nor user properties")
+
+type payload struct {
+	Epoch      *string        `json:"epoch"`
+	Seq        *uint64        `json:"seq"`
+	Prev       *uint64        `json:"prev"`
+	Historical bool           `json:"historical"`
+	Values     map[string]any `json:"values"`
+	Bad        map[string]any `json:"bad"`
+}
+
+// Parse returns the samples that a message carries: those of the JSON format, single or in an array,
+// compressed or not, or those which the user properties of MQTT 5.0 name.
+func Parse(m *mqtt.Message) ([]Sample, error) {
+	if list := fromProperties(m.User); len(list) > 0 {
+		return list, nil
+	}
+	text := bytes.TrimSpace(unpacked(m.Payload))
+	var list []payload
+	switch {
+	case bytes.HasPrefix(text, []byte("[")):
+		if err := json.Unmarshal(text, &list); err != nil {
+			return nil, ErrNoIdentity
+		}
+	case bytes.HasPrefix(text, []byte("{")):
+		list = make([]payload, 1)
+		if err := json.Unmarshal(text, &list[0]); err != nil {
+			return nil, ErrNoIdentity
+		}
+	}
+	var samples []Sample
+	for _, p := range list {
+		if p.Epoch == nil || p.Seq == nil {
+			return nil, ErrNoIdentity
+		}
+		s := Sample{Epoch: *p.Epoch, Seq: *p.Seq, Historical: p.Historical, Readings: len(p.Values) + len(p.Bad)}
+		if p.Prev != nil {
+			s.Prev, s.HasPrev = *p.Prev, true
+		}
+		s.loss = loss(p.Values)
+		samples = append(samples, s)
+	}
+	if len(samples) == 0 {
+		return nil, ErrNoIdentity
+	}
+	return samples, nil
+}
+
+// maxUnpacked bounds what a compressed payload may become.
+const maxUnpacked = 16 << 20
+
+// unpacked undoes gzip (RFC 1952, 2.3.1) and zstd (RFC 8878, 3.1.1), which their first bytes tell.
+// What cannot be undone is returned as it is.
+func unpacked(b []byte) []byte {
+	var r io.Reader
+	switch {
+	case bytes.HasPrefix(b, []byte{0x1f, 0x8b}):
+		z, err := gzip.NewReader(bytes.NewReader(b))
+		if err != nil {
+			return b
+		}
+		r = z
+	case bytes.HasPrefix(b, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		z, err := zstd.NewReader(bytes.NewReader(b), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxUnpacked))
+		if err != nil {
+			return b
+		}
+		defer z.Close()
+		r = z
+	default:
+		return b
+	}
+	plain, err := io.ReadAll(io.LimitReader(r, maxUnpacked))
+	if err != nil {
+		return b
+	}
+	return plain
+}
+
+// loss reads a loss record.
+func loss(values map[string]any) *lossRange {
+	if values["event"] != "loss" {
+		return nil
+	}
+	number := func(name string) uint64 {
+		switch v := values[name].(type) {
+		case float64:
+			return uint64(v)
+		case string: // beyond 2^53
+			n, _ := strconv.ParseUint(v, 10, 64) // 0 names nothing
+			return n
+		}
+		return 0
+	}
+	text := func(name string) string {
+		s, _ := values[name].(string)
+		return s
+	}
+	r := &lossRange{destination: text("destination"), reason: text("reason"), epoch: text("epoch"),
+		first: number("first"), last: number("last"), open: values["open"] == true}
+	if r.first == 0 {
+		return nil
+	}
+	return r
+}
+
+// fromProperties reads what the formats other than JSON say: epoch, seq and prev of one sample, or
+// epoch and seqs of several.
+func fromProperties(user []mqtt.UserProperty) (list []Sample) {
+	var s Sample
+	historical, single := false, false
+	for _, u := range user {
+		var err error
+		switch u.Name {
+		case "epoch":
+			s.Epoch = u.Value
+		case "seq":
+			s.Seq, err = strconv.ParseUint(u.Value, 10, 64)
+			single = err == nil
+		case "prev":
+			s.Prev, err = strconv.ParseUint(u.Value, 10, 64)
+			s.HasPrev = err == nil
+		case "seqs":
+			list = append(list, several(s.Epoch, u.Value)...)
+		case "historical":
+			historical = u.Value == "true"
+		}
+	}
+	if single && len(list) == 0 {
+		list = []Sample{s}
+	}
+	for i := range list {
+		list[i].Historical, list[i].Readings = historical, 1
+		if list[i].Epoch == "" {
+			return nil
+		}
+	}
+	return list
+}
+
+// several reads "1842<1839 1845 1848": sequences with the predecessor where that is not the one
+// before, and nothing after the sign where there is none.
+func several(epoch, text string) (list []Sample) {
+	for field := range strings.FieldsSeq(text) {
+		seq, prev, named := strings.Cut(field, "<")
+		s := Sample{Epoch: epoch}
+		var err error
+		if s.Seq, err = strconv.ParseUint(seq, 10, 64); err != nil {
+			return nil
+		}
+		switch {
+		case !named && len(list) == 0:
+			return nil
+		case !named:
+			s.Prev, s.HasPrev = list[len(list)-1].Seq, true
+		case prev != "":
+			if s.Prev, err = strconv.ParseUint(prev, 10, 64); err != nil {
+				return nil
+			}
+			s.HasPrev = true
+		}
+		list = append(list, s)
+	}
+	return list
+}
