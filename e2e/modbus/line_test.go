@@ -28,8 +28,8 @@ func serve(t *testing.T, path string, m *sim.Modbus) func() {
 func debianPython(t *testing.T) string {
 	t.Helper()
 	const path = "/usr/bin/python3"
-	if out, err := exec.Command(path, "-c", "import pymodbus").CombinedOutput(); err != nil {
-		t.Fatalf("pymodbus is missing; apt-get install python3-pymodbus: %v\n%s", err, out)
+	if out, err := exec.Command(path, "-c", "import pymodbus.server").CombinedOutput(); err != nil {
+		t.Fatalf("pymodbus is missing; apt-get install python3-pymodbus python3-serial-asyncio: %v\n%s", err, out)
 	}
 	return path
 }
