@@ -6,9 +6,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	gb "github.com/goburrow/modbus"
 
 	"gateway/adapters"
 	"gateway/adapters/decode"
@@ -108,10 +111,34 @@ func explainLine(err error) error {
 	switch {
 	case errors.Is(err, port.ErrBusy):
 		return fmt.Errorf("%w\nIf it is the gateway's service, stop it first: systemctl stop gateway", err)
+	case errors.As(err, new(*gb.ModbusError)):
+		return explainException(err)
 	case errors.Is(err, modbus.ErrTimeout):
 		return fmt.Errorf("%w; is the unit id right, and on a serial line the speed, the parity and the order of the two wires?", err)
 	}
 	return err
+}
+
+// explainException says what a device means by an exception [AP 7].
+func explainException(err error) error {
+	var e *gb.ModbusError
+	if !errors.As(err, &e) {
+		return err
+	}
+	meaning := map[byte]string{
+		1:  "it does not know the function; for writing there may be another (--function 5, 6, 15 or 16)",
+		2:  "it has no such address, or not as many from there on",
+		3:  "it does not give as many at once, or not take the value",
+		4:  "it failed while it carried the request out",
+		5:  "it needs more time",
+		6:  "it is busy; try again",
+		10: "the gateway in between has no way to it",
+		11: "the gateway in between got no answer from it",
+	}[e.ExceptionCode]
+	if meaning == "" {
+		meaning = "its manual says what that means"
+	}
+	return fmt.Errorf("the device answers function %d with exception %d: %s", e.FunctionCode&0x7f, e.ExceptionCode, meaning)
 }
 
 // parseWhere reads "holding 0" or "40001" from the arguments, and returns what follows.
@@ -171,29 +198,59 @@ Example: gateway modbus read --port /dev/ttyUSB0 --unit 1 input 0 10`)
 		return err
 	}
 	defer client.Close()
-	data, err := readRange(ctx, client, byte(l.unit), k, from, count)
+	data, missing, err := readRange(ctx, client, byte(l.unit), k, from, count)
 	if err != nil {
 		return explainLine(err)
 	}
-	printRange(c.out, k, from, count, data, *lines)
+	printRange(c.out, k, from, data, *lines)
+	if missing != nil {
+		fmt.Fprintf(c.err, "Some are missing: %v\n", explainException(missing))
+	}
 	return nil
 }
 
-// readRange reads a range of any length, in as many requests as it takes.
-func readRange(ctx context.Context, client *modbus.Client, unit byte, k modbus.Kind, from uint16, count int) ([]byte, error) {
-	var all []byte
+// readRange reads a range of any length, in as many requests as it takes. What the device refuses is
+// nil among the elements; missing is why. Where it refuses all of them, that is the error.
+func readRange(ctx context.Context, client *modbus.Client, unit byte, k modbus.Kind, from uint16, count int) (all [][]byte, missing, err error) {
 	step := 120
 	if k.Bits() {
-		step = 1920 // whole bytes, so that the parts join
+		step = 1920
+	}
+	var read func(at uint16, count int) error
+	read = func(at uint16, count int) error {
+		b, err := client.Read(ctx, unit, k, at, count)
+		var e *gb.ModbusError
+		switch {
+		case errors.As(err, &e) && e.ExceptionCode >= 2 && e.ExceptionCode <= 4:
+			if missing = err; count == 1 {
+				all = append(all, nil)
+				return nil
+			}
+			if err := read(at, count/2); err != nil {
+				return err
+			}
+			return read(at+uint16(count/2), count-count/2)
+		case err != nil:
+			return err
+		}
+		for i := range count {
+			if k.Bits() {
+				all = append(all, []byte{b[i/8] >> (i % 8) & 1})
+			} else {
+				all = append(all, slices.Clone(b[2*i:2*i+2]))
+			}
+		}
+		return nil
 	}
 	for done := 0; done < count; done += step {
-		b, err := client.Read(ctx, unit, k, from+uint16(done), min(step, count-done))
-		if err != nil {
-			return nil, err
+		if err := read(from+uint16(done), min(step, count-done)); err != nil {
+			return nil, nil, err
 		}
-		all = append(all, b...)
 	}
-	return all, nil
+	if !slices.ContainsFunc(all, func(b []byte) bool { return b != nil }) {
+		return nil, nil, missing
+	}
+	return all, missing, nil
 }
 
 func runModbusWrite(ctx context.Context, c call) error {

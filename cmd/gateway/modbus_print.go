@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -16,13 +17,20 @@ import (
 // A meaning is one way to read registers.
 type meaning struct {
 	typ, order string
+	registers  int
+	column     bool // it is shown in the table, and not only among the configuration lines
 }
 
-// meanings are those worth looking at, by the number of registers that they take.
-var meanings = map[int][]meaning{
-	1: {{"uint16", ""}, {"int16", ""}},
-	2: {{"float32", "ABCD"}, {"float32", "CDAB"}, {"uint32", "ABCD"}, {"uint32", "CDAB"}, {"int32", "ABCD"}, {"int32", "CDAB"}},
-	4: {{"float64", "ABCDEFGH"}, {"float64", "GHEFCDAB"}, {"uint64", "ABCDEFGH"}, {"uint64", "GHEFCDAB"}},
+// meanings are those worth looking at.
+var meanings = []meaning{
+	{"uint16", "", 1, true}, {"int16", "", 1, true},
+	{"float32", "ABCD", 2, true}, {"float32", "CDAB", 2, true},
+	{"uint32", "ABCD", 2, true}, {"uint32", "CDAB", 2, true}, {"int32", "ABCD", 2, true}, {"int32", "CDAB", 2, true},
+	{"bcd16", "", 1, false}, {"bcd32", "ABCD", 2, false},
+	{"float32", "BADC", 2, false}, {"float32", "DCBA", 2, false},
+	{"uint64", "ABCDEFGH", 4, false}, {"uint64", "GHEFCDAB", 4, false},
+	{"int64", "ABCDEFGH", 4, false}, {"int64", "GHEFCDAB", 4, false},
+	{"float64", "ABCDEFGH", 4, false}, {"float64", "GHEFCDAB", 4, false}, {"float64", "BADCFEHG", 4, false}, {"float64", "HGFEDCBA", 4, false},
 }
 
 // read returns the value as text, "-" where the meaning is not a sensible one.
@@ -42,8 +50,13 @@ func (m meaning) read(b []byte) string {
 		return "-"
 	}
 	v, reason := f.Decode(b)
-	if reason != "" {
+	switch {
+	case reason != "":
 		return "-"
+	case t.Kind == decode.BCD && (v.Uint() < 10 || b[0] == 0 && len(b) > 2):
+		return "-" // one digit is the same in binary, and a small one needs no two registers
+	case t.Kind == decode.Int && t.Bits == 64 && v.Int() >= 0:
+		return "-" // the same as without a sign
 	}
 	if x, _ := v.Number(); t.Kind == decode.Float && x != 0 && (math.Abs(x) < 1e-4 || math.Abs(x) > 1e9) {
 		return "-" // what integers look like when they are read as floats
@@ -53,61 +66,88 @@ func (m meaning) read(b []byte) string {
 
 // toml returns the configuration line for the meaning at an address.
 func (m meaning) toml(k modbus.Kind, at uint16) string {
-	s := fmt.Sprintf(`{ name = "%s_%d", %s = %d, type = "%s"`, k, at, k, at, m.typ)
+	s := fmt.Sprintf(`{ name = "%s_%d", %s = %d, type = %q`, k, at, k, at, m.typ)
 	if m.order != "" && !strings.HasPrefix(m.order, "ABCD") {
 		s += fmt.Sprintf(`, order = "%s"`, m.order)
 	}
 	return s + " },"
 }
 
-// printRange prints what was read from a table.
-func printRange(w io.Writer, k modbus.Kind, from uint16, count int, data []byte, all bool) {
+// printRange prints what was read from a table, element by element; nil is what the device refused.
+func printRange(w io.Writer, k modbus.Kind, from uint16, elements [][]byte, all bool) {
 	if k.Bits() {
-		for i := range count {
+		for i, b := range elements {
 			at := from + uint16(i)
-			on := "off"
-			if data[i/8]>>(i%8)&1 != 0 {
-				on = "on"
+			state, line := "-", ""
+			if b != nil {
+				state, line = "off", fmt.Sprintf(`{ name = "%s_%d", %s = %d },`, k, at, k, at)
+				if b[0] != 0 {
+					state = "on"
+				}
 			}
-			fmt.Fprintf(w, "%-8s %5d  %-7s %-3s  { name = \"%s_%d\", %s = %d },\n", k, at, k.Notation(at), on, k, at, k, at)
+			fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("%-8s %5d  %-7s %-3s  %s", k, at, k.Notation(at), state, line), " "))
 		}
 		return
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "%s\tnotation\thex\ttext\tuint16\tint16\tfloat32\tfloat32 CDAB\tuint32\tuint32 CDAB\tint32\tint32 CDAB\n", k)
-	for i := range count {
-		at, b := from+uint16(i), data[2*i:]
-		fmt.Fprintf(t, "%d\t%s\t%x\t%s", at, k.Notation(at), b[:2], text(b[:2]))
-		for _, n := range []int{1, 2} {
-			for _, m := range meanings[n] {
-				s := ""
-				if len(b) >= 2*n {
-					s = m.read(b)
-				}
-				fmt.Fprintf(t, "\t%s", s)
+	for i, b := range elements {
+		at := from + uint16(i)
+		if b == nil {
+			fmt.Fprintf(t, "%d\t%s\t-\n", at, k.Notation(at))
+			continue
+		}
+		fmt.Fprintf(t, "%d\t%s\t%x\t%s", at, k.Notation(at), b, text(b))
+		for _, m := range meanings {
+			if m.column {
+				fmt.Fprintf(t, "\t%s", m.at(elements[i:]))
 			}
 		}
 		fmt.Fprintln(t)
 	}
 	t.Flush()
-	if count > 8 && !all {
+	if len(elements) > 8 && !all {
 		fmt.Fprintln(w, "\nWith --toml, or for 8 registers at most, the configuration lines are printed, too.")
 		return
 	}
 	fmt.Fprintln(w)
-	for i := range count {
-		at, b := from+uint16(i), data[2*i:]
-		for _, n := range []int{1, 2, 4} {
-			for _, m := range meanings[n] {
-				if len(b) < 2*n {
-					continue
-				}
-				if s := m.read(b); s != "-" {
-					fmt.Fprintf(w, "%-72s # %s\n", m.toml(k, at), s)
-				}
+	for i := range elements {
+		at := from + uint16(i)
+		for _, m := range meanings {
+			if s := m.at(elements[i:]); s != "" && s != "-" {
+				fmt.Fprintf(w, "%-72s # %s\n", m.toml(k, at), s)
 			}
 		}
+		if n := textRun(elements, i); n > 1 {
+			line := fmt.Sprintf(`{ name = "%s_%d", %s = %d, type = "string", length = %d },`, k, at, k, at, 2*n)
+			fmt.Fprintf(w, "%-72s # %s\n", line, slices.Concat(elements[i:i+n]...))
+		}
 	}
+}
+
+// at reads the first of some registers, with those that it needs beside it; "" where there are too few.
+func (m meaning) at(elements [][]byte) string {
+	if len(elements) < m.registers {
+		return ""
+	}
+	for _, b := range elements[:m.registers] {
+		if b == nil {
+			return "-"
+		}
+	}
+	return m.read(slices.Concat(elements[:m.registers]...))
+}
+
+// textRun returns how many registers from i on look like a text, 0 where it does not begin there.
+func textRun(elements [][]byte, i int) (n int) {
+	printable := func(b []byte) bool { return b != nil && text(b) == string(b) }
+	if i > 0 && printable(elements[i-1]) {
+		return 0
+	}
+	for i+n < len(elements) && printable(elements[i+n]) {
+		n++
+	}
+	return n
 }
 
 // text shows the printable characters among the bytes.

@@ -24,7 +24,7 @@ func runModbusScan(ctx context.Context, c call) error {
 	f := c.flags(`
 Every unit id is asked for one holding and one input register; whatever it answers, it is there. Then
 it is asked what it is (function 43/14), and the profiles are tried that fit. On a serial line this is
-done for each speed and parity in turn.
+done for each speed and parity in turn, for the lowest unit ids first: devices come with one of those.
 
 Example: gateway modbus scan --port /dev/ttyUSB0 --units 1-20 --baud 9600,19200 --parity none,even`)
 	var l lineFlags
@@ -32,7 +32,7 @@ Example: gateway modbus scan --port /dev/ttyUSB0 --units 1-20 --baud 9600,19200 
 	f.Lookup("timeout").DefValue = "150ms"
 	l.timeout = 150 * time.Millisecond
 	units := f.String("units", "1-247", "unit ids: `list` of numbers and ranges")
-	bauds := f.String("baud", "9600,19200", "speeds of the serial line: `list`")
+	bauds := f.String("baud", "9600,19200,2400", "speeds of the serial line: `list`")
 	parities := f.String("parity", "none,even", "parities of the serial line: `list`")
 	dir := f.String("profiles", "/etc/gateway/profiles", "`directory` of your own profiles")
 	if err := c.parse(f, 0, 0); err != nil {
@@ -54,12 +54,15 @@ Example: gateway modbus scan --port /dev/ttyUSB0 --units 1-20 --baud 9600,19200 
 		*dir = ""
 	}
 	s.loadProfiles(*dir)
-	for _, baud := range speeds {
-		for _, parity := range modes {
-			s.line.baud, s.line.parity = baud, parity
-			if err := s.scan(ctx, ids); err != nil {
-				s.bar.clear()
-				return explainLine(err)
+	first := ids[:min(len(ids), lowIDs)]
+	for _, part := range [][]int{first, ids[len(first):]} {
+		for _, baud := range speeds {
+			for _, parity := range modes {
+				s.line.baud, s.line.parity = baud, parity
+				if err := s.scan(ctx, part); err != nil {
+					s.bar.clear()
+					return explainLine(err)
+				}
 			}
 		}
 	}
@@ -70,6 +73,9 @@ Example: gateway modbus scan --port /dev/ttyUSB0 --units 1-20 --baud 9600,19200 
 	}
 	return nil
 }
+
+// lowIDs is how many unit ids are tried at all speeds before the others are at any.
+const lowIDs = 16
 
 // numberList reads "1,3,10-20".
 func numberList(list string, most int) ([]int, error) {
@@ -122,6 +128,9 @@ func (s *scanner) loadProfiles(dir string) {
 
 // scan asks all unit ids at one speed and parity.
 func (s *scanner) scan(ctx context.Context, ids []int) error {
+	if len(ids) == 0 {
+		return nil
+	}
 	client, err := s.line.client()
 	if err != nil {
 		return err
@@ -226,15 +235,16 @@ func modelList(models []modbus.Model) string {
 func (s *scanner) fits(ctx context.Context, client *modbus.Client, unit byte, p *config.Profile, id modbus.Identification) (string, bool) {
 	i := &p.Identify
 	var signs []string
-	for text, pattern := range map[string]string{id[0]: i.Vendor, id[1]: i.Product} {
+	for object, pattern := range [...]string{i.Vendor, i.Product} {
 		if pattern == "" {
 			continue
 		}
 		re, err := regexp.Compile(pattern)
-		if err != nil || text == "" || !re.MatchString(text) {
+		if text := id[byte(object)]; err != nil || text == "" || !re.MatchString(text) {
 			return "", false
+		} else {
+			signs = append(signs, text)
 		}
-		signs = append(signs, text)
 	}
 	for _, r := range i.Registers {
 		k, at := modbus.Holding, r.Holding

@@ -61,6 +61,34 @@ func TestModbusReadShowsEverySensibleMeaning(t *testing.T) {
 	}
 }
 
+func TestModbusReadShowsWhatThereIsOfARange(t *testing.T) {
+	m := sim.NewModbus()
+	m.Unit(1).Set(sim.HoldingRegisters, 100, 0x4142, 0x4344, 0x4500, 0x1234).Set(sim.HoldingRegisters, 106, 0, 0).
+		Set(sim.HoldingRegisters, 108, 0x0000, 0x0000, 0x0000, 0xf03f).Set(sim.Coils, 3, 1)
+	addr := modbusServer(t, m)
+	code, out, stderr := run(t, "modbus", "read", "--address", addr, "--toml", "holding", "98", "14")
+	if code != 0 || !strings.Contains(stderr, "exception 2: it has no such address") {
+		t.Fatalf("exit %d: %s", code, stderr)
+	}
+	for _, want := range []string{
+		"98 40099 -", "100 40101 4142 AB 16706 16706", "104 40105 -", "107 40108 0000",
+		`{ name = "holding_100", holding = 100, type = "string", length = 4 }, # ABCD`,
+		`{ name = "holding_103", holding = 103, type = "bcd16" }, # 1234`,
+		`{ name = "holding_108", holding = 108, type = "float64", order = "HGFEDCBA" }, # 1`,
+	} {
+		if !strings.Contains(strings.Join(strings.Fields(out), " "), want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	if code, out, _ = run(t, "modbus", "read", "--address", addr, "coil", "2", "3"); code != 0 || !strings.Contains(out, "00003    -\n") || !strings.Contains(out, "on   {") {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	code, _, stderr = run(t, "modbus", "read", "--address", addr, "input", "0", "3")
+	if code != exitFailure || !strings.Contains(stderr, "answers function 4 with exception 2") {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+}
+
 func TestModbusWriteReadsBack(t *testing.T) {
 	m := sim.NewModbus()
 	u := m.Unit(3).Set(sim.HoldingRegisters, 0, 0, 0).Set(sim.Coils, 0, 0)
