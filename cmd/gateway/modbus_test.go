@@ -80,7 +80,7 @@ func TestModbusReadShowsWhatThereIsOfARange(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
 	}
-	if code, out, _ = run(t, "modbus", "read", "--address", addr, "coil", "2", "3"); code != 0 || !strings.Contains(out, "00003    -\n") || !strings.Contains(out, "on   {") {
+	if code, out, _ = run(t, "modbus", "read", "--address", addr, "coil", "2", "3"); code != 0 || !strings.Contains(out, "00003   -\n") || !strings.Contains(out, "on   {") {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
 	code, _, stderr = run(t, "modbus", "read", "--address", addr, "input", "0", "3")
