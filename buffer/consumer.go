@@ -3,6 +3,7 @@ package buffer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 )
@@ -280,8 +281,8 @@ func From(after func(Record) bool) Start { return Start{from: after} }
 // counts only for a new one. A consumer lives until Forget, in use or not: what it has not acked is
 // kept for it, up to the queue's bound.
 func (q *Queue) Consumer(name string, start Start) (*Consumer, error) {
-	if name == "" || len(name) > 255 {
-		return nil, errors.New("buffer: a consumer's name has 1 to 255 bytes")
+	if name == "" || len(name) > maxName {
+		return nil, fmt.Errorf("buffer: a consumer's name has 1 to %d bytes, this one has %d", maxName, len(name))
 	}
 	q.mu.Lock()
 	c, head, oldest := q.consumer(name), q.head, q.oldest()
@@ -306,6 +307,9 @@ func (q *Queue) Consumer(name string, start Start) (*Consumer, error) {
 	defer q.mu.Unlock()
 	if have := q.consumer(name); have != nil {
 		return have, nil
+	}
+	if len(q.consumers) >= maxConsumers {
+		return nil, fmt.Errorf("buffer: a queue has at most %d consumers; forget one that is not needed any more", maxConsumers)
 	}
 	c.init()
 	c.w = max(c.w, q.oldest()-1)

@@ -15,11 +15,13 @@ import (
 // its checksum is right; of two that count, the one with the higher generation.
 const (
 	cursorsName  = "cursors"
+	cursorsTemp  = "new-cursors" // becomes cursors when it is complete and synced
 	cursorMagic  = "gwq-cur\n"
 	slotHeader   = 32
 	slotSize     = 32 << 10
 	maxConsumers = 100
-	maxRanges    = 64 // of one consumer; beyond that neighbours are joined, and delivered again
+	maxName      = 200 // bytes; with so many consumers of such names a slot still has room for their cursors
+	maxRanges    = 64  // of one consumer; beyond that neighbours are joined, and delivered again
 )
 
 // What a slot holds.
@@ -167,6 +169,7 @@ func decodeSlot(b []byte) (st cursorState, gen uint64, version uint32, ok bool) 
 	st.boot = d.string()
 	st.running = int64(d.uvarint())
 	st.head = ID{d.uint64(), d.uvarint()}
+	d.bad = d.bad || st.head.Seq > maxSeq
 	for n := d.uvarint(); n > 0 && !d.bad; n-- {
 		c := savedConsumer{name: d.string()}
 		c.top = ID{d.uint64(), d.uvarint()}
@@ -242,9 +245,10 @@ func (d *decoder) string() string {
 
 // cursorFile is the open file. Queue.cursorMu guards it, dirty is guarded by Queue.mu.
 type cursorFile struct {
-	f     File
-	gen   uint64
-	dirty bool
+	f       File
+	gen     uint64
+	dirty   bool
+	failing error // of the last attempt to write
 }
 
 // loadCursors reads the better of the two slots. found is false when there is no file; lost when
@@ -308,69 +312,104 @@ func (q *Queue) writeSlot(clean bool) error {
 	q.cur.dirty = false
 	q.mu.Unlock()
 	err := q.putSlot(&st)
+	if err != nil {
+		err = fmt.Errorf("buffer: cursors: %w", err)
+	}
 	q.mu.Lock()
+	owed := q.owed
 	if err == nil {
 		q.owed = false
 	} else {
 		q.cur.dirty = true
 	}
 	q.mu.Unlock()
-	if err != nil {
-		// The same slot will be written again: the other one is the last that is known to be good.
-		err = fmt.Errorf("buffer: cursors: %w", err)
+	switch was := q.cur.failing; {
+	case err != nil && owed: // nothing may be written before what Open made of them
 		q.fail(err)
+	case err != nil && was == nil:
+		q.log.Error("the queue's cursors cannot be written; no segment is given up until they can", "dir", filepath.Base(q.opt.Dir), "err", err)
+	case err == nil && was != nil:
+		q.log.Info("the queue's cursors are written again")
 	}
+	q.cur.failing = err
 	return err
 }
 
-func (q *Queue) putSlot(st *cursorState) error {
-	if q.cur.f == nil {
-		if err := q.openCursors(); err != nil {
-			return err
-		}
-	}
+func (q *Queue) putSlot(st *cursorState) (err error) {
 	gen := q.cur.gen + 1
 	b, err := st.encode(gen)
 	if err != nil {
 		return err
 	}
-	if _, err := q.cur.f.WriteAt(b, int64(gen%2)*slotSize); err != nil {
-		return err
+	if q.cur.f == nil && q.cur.failing == nil {
+		q.cur.f = q.openCursors()
 	}
-	if err := q.cur.f.Sync(); err != nil {
+	if q.cur.f == nil {
+		q.cur.f, err = q.newCursors(b, gen)
+	} else {
+		err = putSlotIn(q.cur.f, b, gen)
+	}
+	if err != nil {
+		// The next attempt makes a new file, elsewhere on the disk: a page that cannot be written once
+		// may never be. Until that is complete, the other slot of this one is what counts.
+		if q.cur.f != nil {
+			q.cur.f.Close()
+			q.cur.f = nil
+		}
 		return err
 	}
 	q.cur.gen = gen
 	return nil
 }
 
-func (q *Queue) openCursors() error {
-	path := filepath.Join(q.opt.Dir, cursorsName)
-	f, err := q.fs.Open(path, true)
-	if err != nil {
-		if f, err = q.fs.Create(path); err != nil {
-			return err
-		}
-	}
-	// Its pages exist from the beginning, so that writing a slot changes no metadata.
-	if size, serr := f.Size(); serr != nil || size != 2*slotSize {
-		if err = f.Truncate(2 * slotSize); err == nil {
-			_, err = f.WriteAt(make([]byte, pageSize), 0)
-		}
-		if err == nil {
-			_, err = f.WriteAt(make([]byte, pageSize), slotSize)
-		}
-		if err == nil {
-			err = f.Sync()
-		}
-		if err == nil {
-			err = q.fs.SyncDir(q.opt.Dir)
-		}
-	}
-	if err != nil {
-		f.Close()
+func putSlotIn(f File, b []byte, gen uint64) error {
+	if _, err := f.WriteAt(b, int64(gen%2)*slotSize); err != nil {
 		return err
 	}
-	q.cur.f = f
-	return nil
+	return f.Sync()
+}
+
+// openCursors returns the file that is there, nil when it is not as newCursors makes it.
+func (q *Queue) openCursors() File {
+	f, err := q.fs.Open(filepath.Join(q.opt.Dir, cursorsName), true)
+	if err != nil {
+		return nil
+	}
+	if size, err := f.Size(); err != nil || size != 2*slotSize {
+		f.Close()
+		return nil
+	}
+	return f
+}
+
+// newCursors makes the file, with one slot written, in place of any before.
+func (q *Queue) newCursors(b []byte, gen uint64) (_ File, err error) {
+	temp := filepath.Join(q.opt.Dir, cursorsTemp)
+	_ = q.fs.Remove(temp)
+	f, err := q.fs.Create(temp)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			_ = q.fs.Remove(temp) // or the next attempt does, or the next opening
+		}
+	}()
+	if err := f.Truncate(2 * slotSize); err != nil {
+		return nil, err
+	}
+	// The first page of either slot exists from the beginning, so that writing it changes no metadata.
+	for _, off := range [...]int64{0, slotSize} {
+		if _, err := f.WriteAt(make([]byte, pageSize), off); err != nil {
+			return nil, err
+		}
+	}
+	if err := putSlotIn(f, b, gen); err != nil {
+		return nil, err
+	}
+	if err := q.fs.Rename(temp, filepath.Join(q.opt.Dir, cursorsName)); err != nil {
+		return nil, err
+	}
+	return f, q.fs.SyncDir(q.opt.Dir)
 }

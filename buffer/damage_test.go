@@ -2,6 +2,7 @@ package buffer_test
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -11,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"gateway/buffer"
 	"gateway/buffer/buffertest"
@@ -279,4 +282,252 @@ func TestKilledAnywhereLosesNothingThatAppendReturned(t *testing.T) {
 			t.Fatalf("record %v was appended and is gone", id)
 		}
 	}
+}
+
+// What the cursors know to have been there is counted, not guessed, when the end of the newest segment
+// is damaged; and its name is not given to another record.
+func TestDamageAtTheTailOfAClosedQueueIsCountedExactly(t *testing.T) {
+	disk := buffertest.NewDisk(1)
+	var losses []buffer.Loss
+	o := buffer.Options{Dir: "q", FS: disk, OnLoss: func(l buffer.Loss) { losses = append(losses, l) }}
+	q := open(t, o)
+	consumer(t, q, "a", buffer.Oldest())
+	ids := appendN(t, q, 0, 10)
+	closeQueue(t, q)
+	b := disk.Contents("q/0000000000000001.seg")
+	end := len(b)
+	for b[end-1] == 0 || end > len(b)-64 { // the last record is before the zeroes and the header
+		end--
+	}
+	disk.Flip("q/0000000000000001.seg", int64(end-50)*8)
+
+	q = open(t, o)
+	next := appendN(t, q, 10, 1)
+	_, got := drain(t, consumer(t, q, "a", buffer.Oldest()), buffer.Live)
+	closeQueue(t, q)
+	if want := append(run(0, 9), 10); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("delivered %v, want %v", got, want)
+	}
+	want := buffer.Loss{Consumer: "a", First: ids[9], Last: ids[9], Count: 1, Reason: buffer.LostDamaged}
+	if len(losses) != 1 || losses[0] != want {
+		t.Errorf("losses %+v, want %+v", losses, want)
+	}
+	if next[0].Seq != 11 {
+		t.Errorf("the next record is %v", next[0])
+	}
+	kept := 0
+	for name := range disk.Files("q") {
+		if strings.HasPrefix(name, "quarantine-") {
+			kept++
+		}
+	}
+	if kept != 1 {
+		t.Errorf("%d segments in quarantine", kept)
+	}
+}
+
+func run(from, n int) (numbers []int) {
+	for i := range n {
+		numbers = append(numbers, from+i)
+	}
+	return numbers
+}
+
+// A view sees damage wherever it is, also behind the last intact record of a segment.
+func TestAViewCountsWhatIsMissingAtTheEndOfASegment(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		disk := buffertest.NewDisk(1)
+		o := small(disk, 8)
+		q := open(t, o)
+		appendN(t, q, 0, 60)
+		if err := q.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if restart {
+			closeQueue(t, q)
+			q = open(t, o)
+			appendN(t, q, 60, 1)
+		}
+		closeQueue(t, q)
+		for name := range disk.Files("q") {
+			if !strings.HasSuffix(name, ".seg") {
+				continue
+			}
+			b := disk.Contents("q/" + name)
+			damaged := disk.Clone()
+			last := len(b) - 64 // where the frames end
+			for last > 0 && b[last-1] == 0 {
+				last--
+			}
+			damaged.Flip("q/"+name, int64(last-20)*8)
+			v, err := buffer.Look("q", damaged)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var missing, bad int64
+			if err := v.Walk(nil, func(r buffer.SegmentReport) error {
+				missing += r.Missing
+				bad += r.Damaged
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if missing != 1 || bad != 1 {
+				t.Errorf("the last record of %s: %d missing, %d damaged, want 1 and 1", name, missing, bad)
+			}
+		}
+	}
+}
+
+// Segments tells from headers what Walk tells from reading.
+func TestAViewTellsSegmentsWithoutReadingThem(t *testing.T) {
+	disk := buffertest.NewDisk(1)
+	q := open(t, small(disk, 8))
+	appendN(t, q, 0, 200)
+	v, err := buffer.Look("q", disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var walked []buffer.SegmentReport
+	if err := v.Walk(nil, func(r buffer.SegmentReport) error {
+		r.Bytes = 0
+		walked = append(walked, r)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	told, err := v.Segments()
+	if err != nil {
+		t.Fatal(err)
+	}
+	told[len(told)-1].Bytes = 0
+	if len(told) < 5 || fmt.Sprint(told) != fmt.Sprint(walked) {
+		t.Errorf("told\n%+v, read\n%+v", told, walked)
+	}
+	closeQueue(t, q)
+}
+
+// A copy of a segment beside it, perhaps from when it was shorter, does not take its place.
+func TestACopyOfASegmentDoesNotReplaceIt(t *testing.T) {
+	disk := buffertest.NewDisk(1)
+	q := open(t, buffer.Options{Dir: "q", FS: disk})
+	appendN(t, q, 0, 10)
+	early := disk.Contents("q/0000000000000001.seg")
+	appendN(t, q, 10, 10)
+	closeQueue(t, q)
+	for _, name := range []string{"0 copy.seg", "zz.seg"} {
+		disk.Put("q/"+name, early)
+	}
+	q = open(t, buffer.Options{Dir: "q", FS: disk})
+	_, got := drain(t, consumer(t, q, "a", buffer.Oldest()), buffer.Live)
+	wantRun(t, got, 0, 20)
+	closeQueue(t, q)
+}
+
+// A cursor may stand on the last record of a segment that is gone. When a crash brings the segment
+// back, what was acked stays acked: the cursor had forgotten the epoch, and the consumer was told of
+// the loss of what it had.
+func TestASegmentThatACrashBringsBackIsNotDeliveredAgain(t *testing.T) {
+	disk := buffertest.NewDisk(1)
+	o := small(disk, 0)
+	o.OnLoss = func(l buffer.Loss) { t.Errorf("lost: %+v", l) }
+	q := open(t, o)
+	c := consumer(t, q, "a", buffer.Oldest())
+	appendN(t, q, 0, 40)
+	first := disk.Contents("q/0000000000000001.seg")
+	n := 0
+	for {
+		r, ok, err := c.TryNext(buffer.Live)
+		if err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		c.Ack(r.ID)
+		n++
+		q.Maintain()
+		if disk.Contents("q/0000000000000001.seg") == nil {
+			break // n is the last record of the first segment
+		}
+	}
+	closeQueue(t, q)
+	for range 2 { // each opening knows less of what was before it
+		q = open(t, o)
+		closeQueue(t, q)
+	}
+	disk.Put("q/0000000000000001.seg", first)
+	q = open(t, o)
+	_, got := drain(t, consumer(t, q, "a", buffer.Oldest()), buffer.Live)
+	wantRun(t, got, n, 40-n)
+	closeQueue(t, q)
+}
+
+// The cursors of another queue, however long that ran, do not make records old.
+func TestCursorsOfAnotherQueueDoNotAgeRecords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		life := func(lasts time.Duration) *buffertest.Disk {
+			disk := buffertest.NewDisk(1)
+			q := open(t, buffer.Options{Dir: "q", FS: disk, MaxAge: 24 * time.Hour})
+			time.Sleep(lasts)
+			appendN(t, q, 0, 10)
+			closeQueue(t, q)
+			return disk
+		}
+		old, disk := life(1000*time.Hour), life(time.Hour)
+		disk.Put("q/cursors", old.Contents("q/cursors"))
+		q := open(t, buffer.Options{Dir: "q", FS: disk, MaxAge: 24 * time.Hour})
+		q.Maintain()
+		_, got := drain(t, consumer(t, q, "a", buffer.Oldest()), buffer.Live)
+		wantRun(t, got, 0, 10)
+		closeQueue(t, q)
+	})
+}
+
+// Not one byte of a newer queue is changed, the lock file's included.
+func TestANewerQueueOnARealDiskIsLeftUntouched(t *testing.T) {
+	dir := t.TempDir()
+	q := open(t, buffer.Options{Dir: dir})
+	appendN(t, q, 0, 10)
+	closeQueue(t, q)
+	lock := filepath.Join(dir, "lock")
+	if err := os.WriteFile(lock, []byte("4711\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	files := realFiles(dir)
+	buffer.MakeNewer(t, files, "cursors")
+	before := files.all(t)
+	if _, err := buffer.Open(buffer.Options{Dir: dir}); err == nil || !strings.Contains(err.Error(), "format version 2") {
+		t.Errorf("opened: %v", err)
+	}
+	if after := files.all(t); fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Error("the directory was touched")
+	}
+}
+
+// realFiles are the files of a real directory.
+type realFiles string
+
+func (d realFiles) Contents(name string) []byte {
+	b, err := os.ReadFile(filepath.Join(string(d), name))
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func (d realFiles) Put(name string, b []byte) {
+	if err := os.WriteFile(filepath.Join(string(d), name), b, 0o600); err != nil {
+		panic(err)
+	}
+}
+
+func (d realFiles) all(t *testing.T) map[string][sha256.Size]byte {
+	t.Helper()
+	entries, err := os.ReadDir(string(d))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums := map[string][sha256.Size]byte{}
+	for _, e := range entries {
+		sums[e.Name()] = sha256.Sum256(d.Contents(e.Name()))
+	}
+	return sums
 }

@@ -12,6 +12,7 @@
 //
 //	lock                      held while the queue is open; holds the process id
 //	cursors                   two slots, written in turn: where each consumer is
+//	new-cursors               what takes its place when a page of it could not be written
 //	0000000000000007.seg      segments, in the order of their numbers
 //	spare-0000000000000004    zeroed or used files that will be the next segments
 //	quarantine-…              copies of damaged segments, at most two
@@ -19,9 +20,9 @@
 // # Segment, version 1
 //
 // All numbers are little-endian. A segment has a fixed size, for its space was taken and zeroed
-// before it was used: an overwrite is what a sync makes durable most cheaply. One that was cut at an
-// opening is as long as what it holds. The header stands at the beginning and again in the last 64
-// bytes.
+// before it was used: an overwrite is what a sync makes durable most cheaply. One that was cut, at an
+// opening or after a failure, is as long as what it holds. The header stands at the beginning and
+// again in the last 64 bytes.
 //
 //	offset  size
 //	     0     8  magic "gwq-seg\n"
@@ -86,16 +87,17 @@
 // directory; then cursors. A segment is used again only after cursors that are past it are durable.
 // At most three segments wait for a sync. After a write or a sync that failed nothing is tried again
 // in place: the segments are sealed where the last good sync left them, and what came since is
-// written into new ones from memory. An opening that follows a crash writes what was not known to be
-// synced once more, for the kernel may hold as clean what the disk does not have.
+// written into new ones from memory; nobody is told that a record is durable which memory did not
+// have any more. An opening that follows a crash writes what was not known to be synced once more,
+// for the kernel may hold as clean what the disk does not have.
 //
 // # How it is tested
 //
 // The tests run on a disk in memory (buffertest) that loses, tears and reorders what was not synced:
 // the power is cut at every operation of a workload with rolls, recycling, acks in any order, a
 // deferral, restarts and kills, again during recovery, and at random in long random lives; every
-// operation fails with EIO, ENOSPC, EROFS and short writes, once and for long; every file has bits
-// flipped; a process is killed 200 times. e2e/powercut does the same on a real kernel and ext4. That
+// operation fails with EIO, ENOSPC, EROFS and short writes, once and for long; every file has each of
+// its bits flipped, its pages zeroed and its end cut off; a process is killed 200 times. e2e/powercut does the same on a real kernel and ext4. That
 // the tests would notice is itself tested: go run ./buffer/mutants breaks the package in one place
 // at a time. Of these, all were caught:
 //

@@ -12,6 +12,8 @@ var (
 	ErrTooLarge = errors.New("buffer: the record is too large for a segment")
 	// ErrClosed is returned by whatever is called after Close.
 	ErrClosed = errors.New("buffer: closed")
+
+	errDoubt = errors.New("buffer: a sync failed, and memory was too small to write the record once more")
 )
 
 // ErrLocked says that another process has the directory open.
@@ -38,8 +40,8 @@ func (e *ErrNewer) Error() string {
 }
 
 // A DiskError says that what was appended could not be made durable. The record itself is kept in
-// memory, delivered from there, and written as soon as the disk takes it again, unless Refused is
-// set: then nothing of it was kept.
+// memory for as long as that lasts, delivered from there, and written as soon as the disk takes it
+// again, unless Refused is set: then nothing of it was kept.
 type DiskError struct {
 	Refused bool
 	Err     error

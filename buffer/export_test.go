@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"context"
 	"encoding/binary"
 	"hash/crc32"
 )
@@ -64,3 +65,5 @@ func Mend(seg, cur []byte) (_, _ []byte) {
 	}
 	return seg, cur
 }
+
+func (q *Queue) WaitDurable(ctx context.Context, seq uint64) error { return q.waitDurable(ctx, seq) }

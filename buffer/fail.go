@@ -2,6 +2,7 @@ package buffer
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 )
 
@@ -14,13 +15,16 @@ func (q *Queue) fail(err error) {
 	if q.failing == nil {
 		q.log.Error("the queue's disk does not take records; they are kept in memory until it does", "dir", filepath.Base(q.opt.Dir), "err", err)
 	}
-	q.failing = err
+	if q.failing == nil || !errors.Is(err, errSealed) { // which only says that there was a failure
+		q.failing = err
+	}
 	q.fails++
 	cut := q.head
 	if q.ring.n > 0 {
 		cut = q.ring.first - 1
 	}
 	for _, s := range q.dirty {
+		s.uncut = true
 		if s.f != nil {
 			s.f.Close()
 			s.f = nil
@@ -51,10 +55,33 @@ func (q *Queue) retry() error {
 	q.appendMu.Lock()
 	err := q.rewrite()
 	q.appendMu.Unlock()
-	if err != nil {
-		return err
+	if err == nil {
+		err = q.com.commit(context.Background())
 	}
-	return q.com.commit(context.Background())
+	if err == nil {
+		q.cutSealed()
+	}
+	return err
+}
+
+// cutSealed gives back what the segments that failures have sealed did not use: were they to keep
+// it, a disk that is full now and then would fill the bound with nothing.
+func (q *Queue) cutSealed() {
+	q.mu.Lock()
+	var sealed []*segment
+	for _, s := range q.segs {
+		if s.uncut {
+			s.uncut = false
+			sealed = append(sealed, s)
+		}
+	}
+	q.mu.Unlock()
+	for _, s := range sealed {
+		if f, err := q.fs.Open(s.path, true); err == nil {
+			q.cut(s, f, s.end)
+			f.Close()
+		}
+	}
 }
 
 func (q *Queue) rewrite() error {
@@ -74,6 +101,7 @@ func (q *Queue) rewrite() error {
 			return err
 		}
 	}
+	q.releaseDone() // a queue that must not drop anything may need the room
 	// A fresh segment even when there is nothing to write: it proves that the disk takes one.
 	err := q.roll(base)
 	if err == nil {
@@ -94,6 +122,12 @@ func (q *Queue) rewrite() error {
 	defer q.mu.Unlock()
 	q.active.last = q.head
 	q.failing = nil
+	if base > q.durable+1 {
+		if q.doubt.last == 0 {
+			q.doubt.first = q.durable + 1
+		}
+		q.doubt.last = base - 1
+	}
 	q.log.Info("the queue's disk takes records again", "written", n)
 	return nil
 }

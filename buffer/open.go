@@ -3,6 +3,7 @@ package buffer
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/bits"
@@ -41,7 +42,7 @@ func (o *Options) fill() error {
 	if o.SegmentBytes < pageSize || o.SegmentBytes%pageSize != 0 || o.SegmentBytes > 1<<28 {
 		return fmt.Errorf("buffer: segments of %d bytes: from %d to %d, a multiple of %d", o.SegmentBytes, pageSize, 1<<28, pageSize)
 	}
-	if need := int64(4*o.SegmentBytes) + 2*slotSize; o.MaxBytes < need {
+	if need := int64(4*o.SegmentBytes) + besides; o.MaxBytes < need {
 		return fmt.Errorf("buffer: a bound of %d bytes is too small for segments of %d; at least %d", o.MaxBytes, o.SegmentBytes, need)
 	}
 	if o.MaxAge < 0 || o.MaxAge > 0 && o.MaxAge < 8*time.Second {
@@ -56,12 +57,20 @@ func (o *Options) fill() error {
 	return nil
 }
 
+// besides is what the files that are neither segments nor spares may take of the bound: the lock, the
+// cursors, and the file that takes their place.
+const besides = pageSize + 4*slotSize
+
 // Open opens the queue in a directory, which it makes if need be. It does not refuse for damage, nor
 // for a disk that takes nothing: records are then kept in memory until it does. What it does refuse for
 // is an *ErrLocked, an *ErrNewer, or a directory that cannot be used at all.
 func Open(o Options) (*Queue, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
+	}
+	var newer *ErrNewer
+	if _, err := Look(o.Dir, o.FS); errors.As(err, &newer) {
+		return nil, err // before the lock file is touched
 	}
 	h := home{fs: o.FS, dir: o.Dir}
 	if err := h.claim(); err != nil && !unwritable(err) {
@@ -80,7 +89,7 @@ func Open(o Options) (*Queue, error) {
 	if q.maxQuarantine = 2; o.MaxBytes < 16*int64(o.SegmentBytes) {
 		q.maxQuarantine = 0
 	}
-	q.bound = o.MaxBytes - 2*slotSize - int64(q.maxQuarantine*o.SegmentBytes)
+	q.bound = o.MaxBytes - besides - int64(q.maxQuarantine*o.SegmentBytes)
 	if err := q.load(); err != nil {
 		_ = q.home.leave() // the error that keeps it from opening says more
 		return nil, err
@@ -96,30 +105,67 @@ type found struct {
 	ok   bool
 }
 
-func byNumber(a, b found) int { return cmp.Compare(a.h.number, b.h.number) }
+// named tells whether the file has the name that goes with its header.
+func (f *found) named() bool { return f.ok && f.name == segName(f.h.number) }
+
+// byNumber orders files by their numbers. Of those with the same, all but one of them copies, the one
+// that has the right name comes first.
+func byNumber(a, b found) int {
+	switch c := cmp.Compare(a.h.number, b.h.number); {
+	case c != 0 || a.named() == b.named():
+		return c
+	case a.named():
+		return -1
+	}
+	return 1
+}
+
+// A surveyed is what is in a queue's directory.
+type surveyed struct {
+	segs          []found
+	spares, aside []spare
+	unfinished    bool // a new cursors file did not get its name
+}
 
 // survey looks at every file without touching any.
-func survey(fs FS, dir string, names []string) (segs []found, spares []string, quarantined int, err error) {
+func survey(fs FS, dir string, names []string) (in surveyed, err error) {
 	slices.Sort(names)
 	for _, name := range names {
+		path := filepath.Join(dir, name)
 		switch {
+		case name == cursorsTemp:
+			in.unfinished = true
 		case strings.HasPrefix(name, quarantinePrefix):
-			quarantined++
+			in.aside = append(in.aside, spare{path, sizeOf(fs, path)})
 		case strings.HasPrefix(name, sparePrefix):
-			spares = append(spares, name)
+			in.spares = append(in.spares, spare{path, sizeOf(fs, path)})
 		case isSegName(name):
 			s := found{name: name}
-			if f, err := fs.Open(filepath.Join(dir, name), false); err == nil {
+			if f, err := fs.Open(path, false); err == nil {
 				s.h, s.size, s.ok = readSegHeader(f)
 				f.Close()
 			}
 			if s.ok && s.h.version > formatVersion {
-				return nil, nil, 0, &ErrNewer{filepath.Join(dir, name), s.h.version}
+				return in, &ErrNewer{path, s.h.version}
 			}
-			segs = append(segs, s)
+			in.segs = append(in.segs, s)
 		}
 	}
-	return segs, spares, quarantined, nil
+	return in, nil
+}
+
+// sizeOf returns the size of a file, 0 when it cannot be told.
+func sizeOf(fs FS, path string) int64 {
+	f, err := fs.Open(path, false)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return 0
+	}
+	return size
 }
 
 func (q *Queue) load() error {
@@ -128,7 +174,7 @@ func (q *Queue) load() error {
 	if err != nil {
 		return err
 	}
-	segs, spares, quarantined, err := survey(q.fs, dir, names)
+	in, err := survey(q.fs, dir, names)
 	if err != nil {
 		return err
 	}
@@ -136,25 +182,32 @@ func (q *Queue) load() error {
 	if err != nil {
 		return err
 	}
-	q.quarantined = quarantined
 	q.cur.gen = gen
-	q.ran = st.running
-	q.recovery.Clean, q.recovery.CursorsLost = known && st.clean, (lost || !known) && len(segs) > 0
+	if slices.ContainsFunc(in.segs, func(s found) bool { return s.ok && s.h.epoch == st.head.Epoch }) {
+		q.ran = st.running // otherwise the cursors may be those of another queue
+	}
+	q.recovery.Clean, q.recovery.CursorsLost = known && st.clean, (lost || !known) && len(in.segs) > 0
 
-	q.loadSpares(spares)
-	q.loadSegments(segs)
+	if in.unfinished {
+		q.remove(filepath.Join(dir, cursorsTemp), 0)
+	}
+	q.loadSpares(in.spares)
+	q.loadQuarantine(in.aside)
+	q.loadSegments(in.segs)
 	torn := false
 	if n := len(q.segs); n > 0 {
-		torn = q.scanNewest(q.segs[n-1])
-		q.head = q.segs[n-1].last
+		newest := q.segs[n-1]
+		torn = q.scanNewest(newest, st.head)
+		q.head = newest.last
 	} else {
+		q.ran = st.running
 		q.head = st.head.Seq
 		if q.head > 0 {
 			q.epochs = []epochSpan{{1, st.head.Epoch}}
 		}
 	}
 	q.durable = q.head
-	q.recovery.Newest = q.id(q.head)
+	q.rememberEpoch(st.consumers)
 	switch {
 	case q.recovery.Clean && st.head.Seq <= q.head:
 	case q.opt.BootID != "" && st.boot != "":
@@ -191,23 +244,29 @@ func (q *Queue) load() error {
 }
 
 // loadSpares keeps the spares that fit and removes the others.
-func (q *Queue) loadSpares(names []string) {
-	for _, name := range names {
-		path := filepath.Join(q.opt.Dir, name)
-		size := int64(-1)
-		if f, err := q.fs.Open(path, false); err == nil {
-			size, _ = f.Size()
-			f.Close()
-		}
+func (q *Queue) loadSpares(files []spare) {
+	for _, f := range files {
 		var n uint64
-		if _, err := fmt.Sscanf(strings.TrimPrefix(name, sparePrefix), "%x", &n); err == nil {
+		if _, err := fmt.Sscanf(strings.TrimPrefix(filepath.Base(f.path), sparePrefix), "%x", &n); err == nil {
 			q.nextSpare = max(q.nextSpare, n)
 		}
-		if size != int64(q.opt.SegmentBytes) || len(q.spares) >= wantSpares && !q.opt.Preallocate {
-			q.remove(path, max(size, 0))
+		if f.size != int64(q.opt.SegmentBytes) || len(q.spares) >= wantSpares && !q.opt.Preallocate {
+			q.remove(f.path, f.size)
 			continue
 		}
-		q.spares = append(q.spares, spare{path, size})
+		q.spares = append(q.spares, f)
+	}
+}
+
+// loadQuarantine keeps what fits into the room for it, which may be less than it was, and removes the
+// others.
+func (q *Queue) loadQuarantine(files []spare) {
+	for _, f := range files {
+		if q.quarantined >= q.maxQuarantine || f.size > int64(q.opt.SegmentBytes) {
+			q.remove(f.path, f.size)
+			continue
+		}
+		q.quarantined++
 	}
 }
 
@@ -289,8 +348,9 @@ func (q *Queue) discard(path string, f found) {
 }
 
 // scanNewest finds the last record, cuts the file behind it, and tells whether something that had
-// begun to be written stands there.
-func (q *Queue) scanNewest(s *segment) (torn bool) {
+// begun to be written stands there. When the cursors know of later records, those are counted as
+// lost, and the file is left as it is for the quarantine.
+func (q *Queue) scanNewest(s *segment, head ID) (torn bool) {
 	s.last = s.base - 1
 	f, err := q.fs.Open(s.path, true)
 	if err != nil {
@@ -336,10 +396,11 @@ func (q *Queue) scanNewest(s *segment) (torn bool) {
 			torn = frameLen(h[:]) > 0 && s.base+uint64(le32(h[8:])) == s.last+1
 		}
 	}
-	if end < s.end && sc.ioErr == nil {
-		if _, err := f.WriteAt(s.encode(), end); err == nil && f.Truncate(end+segHeaderLen) == nil {
-			s.fileSize = end + segHeaderLen
-		}
+	q.recovery.Newest = q.id(s.last)
+	if head.Epoch == s.epoch && head.Seq > s.last {
+		s.last = head.Seq
+	} else if sc.ioErr == nil {
+		q.cut(s, f, end)
 	}
 	s.end, s.synced, s.settled = end, known, known > segHeaderLen
 	return torn
@@ -398,6 +459,27 @@ func (q *Queue) rewriteFile(path string, off, end int64) error {
 		}
 	}
 	return f.Sync()
+}
+
+// rememberEpoch keeps the epoch of cursors that stand on the end of a segment that was released: were
+// a crash to bring that segment back, they would say nothing about it without.
+func (q *Queue) rememberEpoch(saved []savedConsumer) {
+	if len(q.segs) == 0 {
+		return
+	}
+	var at ID
+	for _, c := range saved {
+		if c.top.Seq < q.segs[0].base && c.top.Seq > at.Seq {
+			at = c.top
+		}
+	}
+	switch {
+	case at.Epoch == 0:
+	case at.Epoch == q.epochs[0].epoch:
+		q.epochs[0].base = 1
+	default:
+		q.epochs = slices.Insert(q.epochs, 0, epochSpan{1, at.Epoch})
+	}
 }
 
 // restore makes a consumer of what was saved, set back to what survived.

@@ -90,7 +90,8 @@ type Queue struct {
 	dirDirty   bool
 	nextNumber uint64
 	head       uint64 // the last sequence
-	durable    uint64 // all up to here are synced
+	durable    uint64 // all up to here are synced, but for doubt
+	doubt      span   // from the first to the last record that no sync covered and memory let go
 	unsynced   int    // bytes since the last sync
 	fresh      bool   // they are the first since, and Run has not been woken yet
 	ring       ring
@@ -104,6 +105,7 @@ type Queue struct {
 	losses     []Loss
 	cur        cursorFile
 	cursorMu   sync.Mutex
+	cutMu      sync.Mutex // held while a file is shortened, and while one stops being a segment
 	reportMu   sync.Mutex
 	recovery   Recovery
 	making     int64         // bytes of the bound spoken for by files on their way
@@ -310,8 +312,9 @@ func (q *Queue) appendLocked(entries []Entry) (ID, error) {
 	if q.closed {
 		return ID{}, ErrClosed
 	}
-	total := 0
+	total, data := 0, 0
 	for i := range entries {
+		data += len(entries[i].Data)
 		n := frameHeaderLen + recordLen(1<<32-1, len(entries[i].Data))
 		if d := entries[i].Dict; d != nil {
 			n += 2 * (frameHeaderLen + 13 + len(d.Data))
@@ -323,7 +326,7 @@ func (q *Queue) appendLocked(entries []Entry) (ID, error) {
 	}
 	q.mu.Lock()
 	failing, first := q.failing, q.head+1
-	full := failing != nil && q.ring.used+total > q.ring.limit
+	full := failing != nil && !q.ring.takes(len(entries), data)
 	q.mu.Unlock()
 	if q.opt.Full == RefuseNewest && (full || failing == nil && !q.fits(total)) {
 		return ID{}, ErrFull
@@ -406,8 +409,11 @@ func (q *Queue) internBytes(hash uint64, data []byte) *dictionary {
 func (q *Queue) waitDurable(ctx context.Context, seq uint64) error {
 	for {
 		q.mu.Lock()
-		failing, done := q.failing, q.durable >= seq
+		failing, done, doubt := q.failing, q.durable >= seq, q.doubt.last > 0 && seq >= q.doubt.first && seq <= q.doubt.last
 		q.mu.Unlock()
+		if done && doubt {
+			return &DiskError{Err: errDoubt}
+		}
 		if done {
 			return nil
 		}

@@ -4,7 +4,7 @@ package buffer
 // anew when the disk fails, and delivered meanwhile. It grows up to its limit and then lets go of
 // the oldest.
 type ring struct {
-	limit int
+	limit int // of buf, and of ents in turn
 	buf   []byte
 	write int // where the next record goes
 	used  int // bytes of the records
@@ -49,6 +49,24 @@ func (r *ring) trim(seq uint64) {
 	}
 }
 
+const ringEntryLen = 24
+
+// most is how many records there may be at once: even empty ones take memory.
+func (r *ring) most() int { return max(1, r.limit/ringEntryLen) }
+
+// takes tells whether records of total bytes can be pushed without any having to go.
+func (r *ring) takes(records, total int) bool {
+	switch {
+	case r.n+records > r.most():
+		return false
+	case r.n == 0 || len(r.buf) < r.limit: // growing packs
+		return r.used+total <= r.limit
+	case r.write < r.entry(0).off:
+		return total < r.entry(0).off-r.write
+	}
+	return total <= len(r.buf)-r.write || total < r.entry(0).off
+}
+
 // room finds n contiguous bytes.
 func (r *ring) room(n int) (int, bool) {
 	if r.n == 0 {
@@ -90,6 +108,10 @@ func (r *ring) grow(n int) bool {
 // push keeps a copy of the record seq, which follows the last one, and returns how many of the
 // oldest had to go.
 func (r *ring) push(seq uint64, data []byte, d *dictionary) (evicted int) {
+	if r.n >= r.most() {
+		r.pop()
+		evicted++
+	}
 	off, ok := r.room(len(data))
 	for !ok {
 		if !r.grow(len(data)) {

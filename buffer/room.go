@@ -50,28 +50,26 @@ func (q *Queue) release(s *segment) error {
 		keep = s.fileSize == int64(q.opt.SegmentBytes)
 	}
 	keep = keep && q.roomFor(s.fileSize)
-	if keep {
-		q.making += s.fileSize
-	}
+	size := s.fileSize
+	q.making += size // until it is a spare, or gone
 	q.mu.Unlock()
 	if f != nil {
 		f.Close()
 	}
-	if !keep {
-		q.remove(s.path, s.fileSize)
+	q.cutMu.Lock()
+	defer q.cutMu.Unlock()
+	q.mu.Lock()
+	keep = keep && s.fileSize == size // a cut may have been under way
+	q.mu.Unlock()
+	if !keep || q.fs.Rename(s.path, path) != nil {
+		q.discardMade(s.path, size)
 		return nil
 	}
-	err := q.fs.Rename(s.path, path)
 	q.mu.Lock()
-	q.making -= s.fileSize
-	if err == nil {
-		q.spares = append(q.spares, spare{path, s.fileSize})
-		q.dirDirty = true
-	}
-	q.mu.Unlock()
-	if err != nil {
-		q.remove(s.path, s.fileSize)
-	}
+	defer q.mu.Unlock()
+	q.making -= size
+	q.spares = append(q.spares, spare{path, size})
+	q.dirDirty = true
 	return nil
 }
 
@@ -170,11 +168,28 @@ func (q *Queue) leaveRaw() {
 		q.dirty = append(q.dirty, a) // the next sync closes it
 	}
 	q.mu.Unlock()
-	if _, err := f.WriteAt(a.encode(), end); err != nil || f.Truncate(end+segHeaderLen) != nil {
+	q.cut(a, f, end)
+}
+
+// cut gives back what a segment that takes no more records did not use of its file.
+func (q *Queue) cut(s *segment, f File, end int64) {
+	size := end + segHeaderLen
+	if q.opt.Preallocate || pages(size) >= pages(s.fileSize) {
+		return // others could take the space for good
+	}
+	q.cutMu.Lock()
+	defer q.cutMu.Unlock()
+	q.mu.Lock()
+	dropped := s.dropped
+	q.mu.Unlock()
+	if dropped {
+		return // the file may be another segment
+	}
+	if _, err := f.WriteAt(s.encode(), end); err != nil || f.Truncate(size) != nil {
 		return
 	}
 	q.mu.Lock()
-	a.fileSize = end + segHeaderLen
+	s.fileSize = size
 	q.mu.Unlock()
 }
 
@@ -231,18 +246,15 @@ func (q *Queue) prepareSpares(stop func() bool) {
 			q.nextSpare++
 			path := q.spareName(q.nextSpare)
 			q.mu.Unlock()
-			err := q.makeSpare(path, size, stop)
-			q.mu.Lock()
-			q.making -= size
-			if err == nil {
-				q.spares = append(q.spares, spare{path, size})
-				q.dirDirty = true
-			}
-			q.mu.Unlock()
-			if err != nil {
+			if err := q.makeSpare(path, size, stop); err != nil {
 				q.log.Debug("no spare segment could be prepared", "err", err)
 				return
 			}
+			q.mu.Lock()
+			q.making -= size
+			q.spares = append(q.spares, spare{path, size})
+			q.dirDirty = true
+			q.mu.Unlock()
 		case full && len(q.spares) == 0 && q.opt.Full == DropOldest:
 			q.mu.Unlock()
 			if err := q.makeRoom(); err != nil {
@@ -256,18 +268,14 @@ func (q *Queue) prepareSpares(stop func() bool) {
 }
 
 func (q *Queue) makeSpare(path string, size int64, stop func() bool) error {
-	f, err := q.fs.Create(path)
-	if err != nil {
-		return err
-	}
-	if err = zeroFill(f, 0, size, stop); err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		q.remove(path, size)
+	f, err := q.create(path, size, func(f File) error {
+		if err := zeroFill(f, 0, size, stop); err != nil {
+			return err
+		}
+		return f.Sync()
+	})
+	if err == nil {
+		_ = f.Close() // it is synced
 	}
 	return err
 }
@@ -278,7 +286,7 @@ const quarantinePrefix = "quarantine-"
 // bound has room reserved for.
 func (q *Queue) setAside(s *segment) {
 	q.mu.Lock()
-	if s.quarantined || q.quarantined >= q.maxQuarantine {
+	if s.quarantined || q.quarantined >= q.maxQuarantine || s.fileSize > int64(q.opt.SegmentBytes) {
 		q.mu.Unlock()
 		return
 	}

@@ -14,6 +14,7 @@ type scanner struct {
 	off    int64  // of the next frame
 	end    int64  // reading stops here
 	expect uint64 // sequence that the next frame should have
+	shared bool   // somebody may be writing meanwhile
 
 	buf    []byte // a window of the file
 	bufOff int64
@@ -90,6 +91,10 @@ func (s *scanner) at(off int64) (frame, int64, bool) {
 func (s *scanner) next() (fr frame, ok bool) {
 	s.skipped, s.synced = false, false
 	fr, n, ok := s.at(s.off)
+	if !ok && s.shared { // it may have been read while it was being written
+		s.buf = s.buf[:0]
+		fr, n, ok = s.at(s.off)
+	}
 	if !ok {
 		bad := s.off
 		if s.off, fr, n, ok = s.search(s.off + 1); !ok {

@@ -19,6 +19,8 @@ const (
 	maxSegment = 8 << 20
 	pageSize   = 4096
 	markEvery  = 128 << 10
+
+	maxSeq = 1 << 62 // nobody gets that far; what says so is not ours
 )
 
 type segHeader struct {
@@ -76,7 +78,7 @@ func decodeSegHeader(b []byte) (segHeader, bool) {
 		span:    int64(binary.LittleEndian.Uint32(b[52:])),
 		born:    int64(binary.LittleEndian.Uint64(b[56:])),
 	}
-	return h, h.version > formatVersion || h.size >= 2*segHeaderLen && h.base > 0
+	return h, h.version > formatVersion || h.size >= 2*segHeaderLen && h.base > 0 && h.base <= maxSeq
 }
 
 // readSegHeader reads the header of a segment file, from its end when the beginning is damaged.
@@ -127,6 +129,7 @@ type segment struct {
 	dropped     bool // released or dropped: the file may already be another segment
 	quarantined bool
 	settled     bool // a frame says that something of it was synced
+	uncut       bool // sealed by a failure, with the unused rest of its file
 	unread      int  // attempts to read it that the disk refused
 }
 

@@ -28,28 +28,26 @@ func Look(dir string, fs FS) (*View, error) {
 		fs = OS
 	}
 	v := &View{fs: fs, dir: dir}
+	var err error
+	// The cursors first: what they know of is in the segments that are found after.
+	if v.state, _, v.known, _, err = loadCursors(fs, filepath.Join(dir, cursorsName)); err != nil {
+		return nil, err
+	}
 	names, err := fs.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("buffer: %w", err)
 	}
-	segs, spares, aside, err := survey(fs, dir, names)
+	in, err := survey(fs, dir, names)
 	if err != nil {
 		return nil, err
 	}
-	if v.state, _, v.known, _, err = loadCursors(fs, filepath.Join(dir, cursorsName)); err != nil {
-		return nil, err
-	}
-	v.segs, v.spares, v.aside = segs, len(spares), aside
+	v.segs, v.spares, v.aside = in.segs, len(in.spares), len(in.aside)
 	slices.SortStableFunc(v.segs, byNumber)
-	for _, s := range segs {
+	for _, s := range in.segs {
 		v.bytes += s.size
 	}
-	for _, name := range spares {
-		if f, err := fs.Open(filepath.Join(dir, name), false); err == nil {
-			size, _ := f.Size()
-			v.bytes += size
-			f.Close()
-		}
+	for _, s := range in.spares {
+		v.bytes += s.size
 	}
 	return v, nil
 }
@@ -88,21 +86,65 @@ type SegmentReport struct {
 	Size        int64
 	Records     int
 	Bytes       int64 // of the records
-	// Missing counts sequences between records that are not there, or whose dictionary is not;
-	// Damaged, those of them that had been synced.
+	// Missing counts sequences that are not there, or whose dictionary is not; Damaged, those of them
+	// that had been synced, or that memory was too small for while the disk failed.
 	Missing, Damaged int64
+}
+
+// extent is up to where a segment's sequences go.
+type extent struct {
+	last  uint64 // no further
+	known bool   // and that far
+}
+
+// extents tells where each segment ends: where the next one begins, and for the newest what the
+// cursors say.
+func (v *View) extents() []extent {
+	out := make([]extent, len(v.segs))
+	next := extent{^uint64(0) - 1, false}
+	for i := len(v.segs) - 1; i >= 0; i-- {
+		s := &v.segs[i]
+		out[i] = next
+		if !s.ok {
+			continue
+		}
+		if !next.known && v.known && v.state.head.Epoch == s.h.epoch {
+			out[i] = extent{v.state.head.Seq, true}
+		}
+		next = extent{min(next.last, s.h.base-1), true}
+	}
+	return out
+}
+
+// Segments tells of each segment what its header and those of the others say. Only the newest is
+// read, so that it takes no longer with a long backlog: damage elsewhere is not seen.
+func (v *View) Segments() ([]SegmentReport, error) {
+	var reports []SegmentReport
+	ends := v.extents()
+	for i, s := range v.segs {
+		rep := SegmentReport{File: s.name, Number: s.h.number, Size: s.size, Unreadable: !s.ok, First: ID{s.h.epoch, s.h.base}}
+		switch {
+		case !s.ok:
+		case i < len(v.segs)-1:
+			if n := ends[i].last + 1 - s.h.base; ends[i].last >= s.h.base {
+				rep.Last, rep.Records = ID{s.h.epoch, ends[i].last}, int(n)
+			}
+		default:
+			if err := v.walk(s, ends[i], nil, &rep); errors.Is(err, errMoved) || errors.Is(err, fs.ErrNotExist) {
+				continue
+			} else if err != nil {
+				return nil, err
+			}
+		}
+		reports = append(reports, rep)
+	}
+	return reports, nil
 }
 
 // Walk reads all segments in order, calls record with each intact record and segment after each
 // segment; either may be nil. A segment that is recycled meanwhile is left out.
 func (v *View) Walk(record func(Record) error, segment func(SegmentReport) error) error {
-	ends := make([]uint64, len(v.segs))
-	next := ^uint64(0)
-	for i := len(v.segs) - 1; i >= 0; i-- {
-		if ends[i] = next - 1; v.segs[i].ok {
-			next = min(next, v.segs[i].h.base)
-		}
-	}
+	ends := v.extents()
 	for i, s := range v.segs {
 		rep := SegmentReport{File: s.name, Number: s.h.number, Size: s.size, Unreadable: !s.ok}
 		if s.ok {
@@ -123,7 +165,7 @@ func (v *View) Walk(record func(Record) error, segment func(SegmentReport) error
 	return nil
 }
 
-func (v *View) walk(s found, end uint64, record func(Record) error, rep *SegmentReport) error {
+func (v *View) walk(s found, end extent, record func(Record) error, rep *SegmentReport) error {
 	f, err := v.fs.Open(filepath.Join(v.dir, s.name), false)
 	if err != nil {
 		return err
@@ -134,7 +176,11 @@ func (v *View) walk(s found, end uint64, record func(Record) error, rep *Segment
 		return !ok || h != s.h
 	}
 	rep.First = ID{s.h.epoch, s.h.base}
-	sc := scanner{f: f, seed: s.h.seed(), base: s.h.base, off: segHeaderLen, end: s.size - segHeaderLen, expect: s.h.base}
+	last := end.last
+	if i := len(v.segs) - 1; s.name == v.segs[i].name {
+		last = ^uint64(0) - 1 // it may have grown since
+	}
+	sc := scanner{f: f, shared: true, seed: s.h.seed(), base: s.h.base, off: segHeaderLen, end: s.size - segHeaderLen, expect: s.h.base}
 	dicts := map[uint64]*dictionary{}
 	for {
 		fr, ok := sc.next()
@@ -142,7 +188,7 @@ func (v *View) walk(s found, end uint64, record func(Record) error, rep *Segment
 			break
 		}
 		first := s.h.base + uint64(fr.delta)
-		if gap := int64(first - sc.expect); gap > 0 && first <= end {
+		if gap := int64(first - sc.expect); gap > 0 && first <= last {
 			rep.Missing += gap
 			if sc.synced {
 				rep.Damaged += gap
@@ -157,7 +203,7 @@ func (v *View) walk(s found, end uint64, record func(Record) error, rep *Segment
 		}
 		for p := fr.payload; ; sc.expect++ {
 			no, data, rest, ok := cutRecord(p)
-			if !ok || sc.expect > end {
+			if !ok || sc.expect > last {
 				break
 			}
 			p = rest
@@ -179,6 +225,10 @@ func (v *View) walk(s found, end uint64, record func(Record) error, rep *Segment
 				}
 			}
 		}
+	}
+	if gap := int64(end.last - sc.expect + 1); end.known && gap > 0 {
+		rep.Missing += gap
+		rep.Damaged += gap
 	}
 	if sc.ioErr != nil {
 		return fmt.Errorf("buffer: %s: %w", s.name, sc.ioErr)

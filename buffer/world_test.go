@@ -416,7 +416,7 @@ func (w *world) workload() {
 }
 
 func smallOptions() buffer.Options {
-	return buffer.Options{MaxBytes: 64<<10 + 5*4096, SegmentBytes: 4096, RAMBytes: 64 << 10}
+	return buffer.Options{MaxBytes: 128<<10 + 6*4096, SegmentBytes: 4096, RAMBytes: 64 << 10}
 }
 
 func (w *world) String() string {

@@ -191,6 +191,7 @@ func (q *Queue) adopt(s *segment) {
 	if n := len(q.epochs); n == 0 || q.epochs[n-1].epoch != s.epoch {
 		q.epochs = append(q.epochs, epochSpan{s.base, s.epoch})
 	}
+	q.making -= s.fileSize
 	q.segs = append(q.segs, s)
 	q.active = s
 	q.dirty = append(q.dirty, s)
@@ -198,7 +199,8 @@ func (q *Queue) adopt(s *segment) {
 	q.w.start(s)
 }
 
-// newSegment takes a spare, or makes a file, and writes the header.
+// newSegment takes a spare, or makes a file, and writes the header. Until it is adopted its bytes are
+// spoken for in q.making.
 func (q *Queue) newSegment(base uint64) (_ *segment, err error) {
 	f, path, size, raw, err := q.takeFile()
 	if err != nil {
@@ -227,10 +229,23 @@ func (q *Queue) newSegment(base uint64) (_ *segment, err error) {
 	}
 	if err != nil {
 		f.Close()
-		q.remove(s.path, size)
+		q.discardMade(s.path, size)
 		return nil, err
 	}
 	return s, nil
+}
+
+// discardMade removes a file that was to become part of the queue.
+func (q *Queue) discardMade(path string, size int64) {
+	q.remove(path, size)
+	q.made(size)
+}
+
+// made says that bytes are no longer spoken for.
+func (q *Queue) made(size int64) {
+	q.mu.Lock()
+	q.making -= size
+	q.mu.Unlock()
 }
 
 // takeFile returns a file to become a segment: a spare, or a new one, which is sparse: its space is
@@ -247,27 +262,35 @@ func (q *Queue) takeFile() (f File, path string, size int64, raw bool, err error
 	if n := len(q.spares); n > 0 {
 		sp := q.spares[n-1]
 		q.spares = q.spares[:n-1]
+		q.making += sp.size
 		q.mu.Unlock()
 		if f, err = q.fs.Open(sp.path, true); err != nil {
-			q.remove(sp.path, sp.size)
+			q.discardMade(sp.path, sp.size)
 		}
 		return f, sp.path, sp.size, false, err
 	}
+	size = int64(q.opt.SegmentBytes)
+	q.making += size
 	q.nextSpare++
 	path = q.spareName(q.nextSpare)
 	q.mu.Unlock()
-	f, err = q.createFile(path)
-	return f, path, int64(q.opt.SegmentBytes), true, err
+	if f, err = q.create(path, size, func(f File) error { return f.Truncate(size) }); err != nil {
+		return nil, "", 0, false, err
+	}
+	return f, path, size, true, nil
 }
 
-func (q *Queue) createFile(path string) (File, error) {
+// create makes a file of size bytes, for which there is room in q.making. When that fails neither is
+// left.
+func (q *Queue) create(path string, size int64, fill func(File) error) (File, error) {
 	f, err := q.fs.Create(path)
 	if err != nil {
+		q.made(size)
 		return nil, err
 	}
-	if err := f.Truncate(int64(q.opt.SegmentBytes)); err != nil {
+	if err := fill(f); err != nil {
 		f.Close()
-		q.remove(path, int64(q.opt.SegmentBytes))
+		q.discardMade(path, size)
 		return nil, err
 	}
 	return f, nil
@@ -279,19 +302,21 @@ func (q *Queue) spareName(n uint64) string {
 
 const sparePrefix = "spare-"
 
-// used is what segments and spares take of the bound.
+// used is what segments and spares take of the bound, in whole pages, as the disk has it.
 func (q *Queue) used() (n int64) {
 	for _, s := range q.segs {
-		n += s.fileSize
+		n += pages(s.fileSize)
 	}
 	for _, s := range q.spares {
-		n += s.size
+		n += pages(s.size)
 	}
 	for _, s := range q.litter {
-		n += s.size
+		n += pages(s.size)
 	}
-	return n + q.making
+	return n + pages(q.making)
 }
+
+func pages(size int64) int64 { return (size + pageSize - 1) &^ (pageSize - 1) }
 
 func (q *Queue) roomFor(size int64) bool { return q.used()+size <= q.bound }
 

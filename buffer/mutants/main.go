@@ -39,12 +39,17 @@ var mutants = []mutant{
 		{"room.go", "\tif err := q.saveCursors(false); err != nil {\n\t\treturn // kept in q.failing\n\t}\n\tq.releaseDone()", "\tq.releaseDone()\n\tq.saveCursors(false)"},
 	}},
 	{"cursors in one slot", []change{{"cursors.go", "int64(gen%2)*slotSize", "0"}}},
-	{"cursor not synced", []change{{"cursors.go", "if err := q.cur.f.Sync(); err != nil {", "if err := error(nil); err != nil {"}}},
+	{"cursor not synced", []change{{"cursors.go", "return f.Sync()", "return nil"}}},
+	{"cursors stay in a file that fails", []change{{"cursors.go", "if q.cur.f == nil && q.cur.failing == nil {", "if q.cur.f == nil {"}}},
+	{"a cursor forgets the epoch of a segment that is gone", []change{{"open.go", "\tq.rememberEpoch(st.consumers)\n", ""}}},
 	{"cursor not set back to what survived", []change{{"open.go", "return min(at.Seq, last)", "return max(at.Seq, last)"}}},
 	{"a cursor of an unknown epoch counts", []change{{"open.go", "return oldest - 1", "return at.Seq"}}},
 	{"the epoch stays", []change{{"open.go", "epoch: random64(),", "epoch: 7,"}}},
 	{"what a killed process left is taken for synced", []change{{"open.go", "\tq.settle()\n", ""}}},
 	{"unsynced records are not written anew", []change{{"fail.go", "for i := 0; i < n && err == nil; i++ {", "for i := 0; i < 0; i++ {"}}},
+	{"what memory let go counts as durable", []change{{"queue.go", "if done && doubt {", "if false && doubt {"}}},
+	{"a segment that a failure ended keeps its space", []change{{"fail.go", "s.uncut = true", "s.uncut = false"}}},
+	{"a file that is to be a segment is not counted", []change{{"write.go", "q.making += sp.size", "q.making += 0"}, {"write.go", "q.making -= s.fileSize", ""}}},
 	{"a damaged frame ends the segment", []change{{"scan.go", "if s.off, fr, n, ok = s.search(s.off + 1); !ok {", "if ok = false; !ok {"}}},
 	{"dictionaries are written once", []change{{"write.go", "for range 2 {", "for range 1 {"}}},
 	{"the second header is not read", []change{{"segment.go", "if size >= 2*segHeaderLen {", "if false {"}}},
@@ -59,7 +64,7 @@ var mutants = []mutant{
 
 func main() {
 	only := flag.String("run", "", "run only mutants whose name contains this")
-	tests := flag.String("tests", "Power|Operation|Disk|Bit|Kill|Random|Grows|Journal|UnknownEpoch", "the tests to run, as for go test -run")
+	tests := flag.String("tests", "Power|Operation|Disk|Bit|Kill|Random|Grows|Journal|UnknownEpoch|BringsBack|Bound|Durable|Cursors", "the tests to run, as for go test -run")
 	flag.Parse()
 	if err := run(*only, *tests); err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)

@@ -100,7 +100,8 @@ func (q *queueFlags) open() (*buffer.View, error) {
 
 func queueLs(c call, args []string) error {
 	q := newQueueFlags(c, args, "", "List the queue's segments and consumers.", `
-Depths count from what was saved last, which is up to five seconds ago while the gateway runs.`)
+Depths count from what was saved last, which is up to five seconds ago while the gateway runs. What
+segments hold is as their headers say: 'gateway queue verify' reads every record.`)
 	v, err := q.open()
 	if err != nil {
 		return err
@@ -121,19 +122,20 @@ Depths count from what was saved last, which is up to five seconds ago while the
 		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\n", s.Name, s.Cursor.Seq, s.Live, s.Backfill, s.Lost)
 	}
 	fmt.Fprintln(w, "\nsegment\tepoch\tfirst\tlast\trecords\tbytes")
-	if err := v.Walk(nil, func(s buffer.SegmentReport) error {
+	segments, err := v.Segments()
+	if err != nil {
+		return err
+	}
+	for _, s := range segments {
 		if s.Unreadable {
 			fmt.Fprintf(w, "%s\tno intact header\n", s.File)
-			return nil
+			continue
 		}
 		last := "-"
 		if s.Last.Seq > 0 {
 			last = strconv.FormatUint(s.Last.Seq, 10)
 		}
 		fmt.Fprintf(w, "%s\t%016x\t%d\t%s\t%d\t%d\n", s.File, s.First.Epoch, s.First.Seq, last, s.Records, s.Size)
-		return nil
-	}); err != nil {
-		return err
 	}
 	return w.Flush()
 }
