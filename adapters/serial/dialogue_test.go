@@ -2,6 +2,7 @@ package serial_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"strings"
@@ -123,6 +124,24 @@ func TestAMeterIsAskedInModeC(t *testing.T) {
 		got := r.got()
 		if strings.Count(got, "energy=12.345") != asked || asked < 3 || strings.Contains(got, "(") {
 			t.Errorf("asked %d times: %s", asked, got)
+		}
+	})
+}
+
+// A rate that a message agreed upon is its device's alone.
+func TestAChangedRateIsNotTheNextDevices(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		w := &wire{Conn: ours, baud: 300}
+		go answer(theirs, func(request string) string { return fmt.Sprintf("%s=%d\n", request, w.Baud()) })
+		fast := polled("fast", time.Minute, time.Second, "A\r", `^A=(?P<rate>\d+)$`)
+		fast.Messages[0].ThenBaud = 9600
+		plain := polled("plain", time.Minute, time.Second, "B\r", `^B=(?P<rate>\d+)$`)
+		r, _ := runOn(t, w, serial.Options{Frame: lines, Devices: []serial.Device{fast, plain}})
+		defer r.stop()
+		time.Sleep(90 * time.Second)
+		if got := r.got(); strings.Count(got, "fast@") != 2 || strings.Count(got, "plain@") != 2 || strings.Count(got, "rate=300") < 2 {
+			t.Error(got)
 		}
 	})
 }

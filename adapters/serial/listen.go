@@ -1,7 +1,7 @@
 package serial
 
 import (
-	"errors"
+	"fmt"
 	"time"
 
 	"gateway/adapters"
@@ -36,7 +36,7 @@ func (s *session) hear(f frame.Frame) {
 // heardFrom notes a message of a device that talks by itself.
 func (s *session) heardFrom(d *device, m *message) {
 	d.collect(m, s.arrived)
-	d.heard = time.Now()
+	d.heard, d.before = time.Now(), s.stats
 	s.mu.Lock()
 	s.status.Devices[d.index].Polls++
 	s.mu.Unlock()
@@ -127,9 +127,22 @@ func (s *session) timeouts() {
 	now := time.Now()
 	for _, d := range s.devices {
 		if !d.polled && d.Timeout > 0 && !d.told && now.Sub(d.heard) >= d.Timeout {
-			s.fail(d, adapters.ReasonTimeout, errors.New("nothing heard for "+d.Timeout.String()))
+			s.fail(d, adapters.ReasonTimeout, fmt.Errorf("nothing heard for %v: %s", d.Timeout, s.stats.since(d.before).silence()))
 		}
 	}
+}
+
+// silence says what came instead of a device's message.
+func (s Stats) silence() string {
+	switch {
+	case s.Bytes == 0:
+		return "no byte came; check wiring, and whether the device must be asked"
+	case s.Checksum > 0:
+		return fmt.Sprintf("%d frames came with a wrong checksum; check frame and checksum", s.Checksum)
+	case s.Frames > 0:
+		return fmt.Sprintf("%d frames came, none of which it takes; check match and where", s.Frames)
+	}
+	return fmt.Sprintf("%d bytes came and made no frame; check baud rate, parity and frame", s.Bytes)
 }
 
 // online notes that a device answers or talks.

@@ -60,7 +60,7 @@ func (s *session) poll(d *device) error {
 		// Something may have answered, but no value came of it.
 		s.failCycle(d, why)
 	}
-	return nil
+	return s.setBaud(s.baud) // a message may have changed it, for its device alone
 }
 
 func (m *message) hasValue() bool {

@@ -106,6 +106,14 @@ type Stats struct {
 	Line                     port.Counts
 }
 
+// since returns what was counted after the earlier counts b.
+func (s Stats) since(b Stats) Stats {
+	return Stats{
+		s.Bytes - b.Bytes, s.Frames - b.Frames, s.Unclaimed - b.Unclaimed, s.Garbage - b.Garbage, s.Checksum - b.Checksum, s.Other - b.Other,
+		s.Opened - b.Opened, s.Line.Sub(b.Line),
+	}
+}
+
 // A Bus is one serial line and the devices on it.
 type Bus struct {
 	o       Options
@@ -132,6 +140,7 @@ type device struct {
 	first   adapters.Instant
 	heard   time.Time // when the last message came
 	told    bool      // its absence has been told by a sample
+	before  Stats     // of the bus, when the last message came
 }
 
 type message struct {

@@ -273,6 +273,35 @@ func TestAnIntervalGathersTheLatestAndTellsWhatIsOld(t *testing.T) {
 	})
 }
 
+// A device that is not understood is told from one that says nothing.
+func TestSilenceSaysWhatCameInstead(t *testing.T) {
+	for stream, want := range map[string]string{
+		"":                      "no byte came",
+		"$HEHDT,123.4,T*00\r\n": "1 frames came with a wrong checksum",
+		"$HEROT,1.5,A*2F\r\n":   "1 frames came, none of which it takes",
+		"\xF0\xFE\x80":          "3 bytes came and made no frame",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			compass := serial.Device{
+				Name: "compass", Timeout: 10 * time.Second, Points: []serial.Point{{Point: adapters.Point{Name: "heading"}}},
+				Messages: []serial.Message{{Points: []int{0}, Parse: parse.Spec{Format: parse.NMEA, Fields: []parse.Field{{Name: "HDT.heading"}}}}},
+			}
+			r := start(t, serial.Options{Frame: frame.NMEASpec(), Devices: []serial.Device{compass}})
+			defer r.stop()
+			end := <-r.ends
+			time.Sleep(time.Second)
+			if stream != "" {
+				r.write(end, stream)
+			}
+			time.Sleep(10 * time.Second)
+			r.want("compass@10s heading=(timeout)")
+			if err := r.bus.Status().Devices[0].Err; !strings.Contains(err, "nothing heard for 10s: "+want) {
+				t.Errorf("%q: %s, want %q", stream, err, want)
+			}
+		})
+	}
+}
+
 func TestAPointMayHaveALongerIntervalThanItsDevice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := device("d", `^(?P<fast>\d+) (?P<slow>\d+)$`)

@@ -30,6 +30,8 @@ type session struct {
 	schedule *adapters.Schedule
 	jobs     []*device // of the schedule
 
+	baud       int         // the line's own rate; 0: it has none
+	faults     Stats       // when last told
 	counts     port.Counts // of the driver, when last looked
 	counted    bool        // there are any
 	nextCounts time.Time
@@ -48,8 +50,11 @@ func (b *Bus) session(ctx context.Context, conn Conn) error {
 	defer context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })()
 	b.cutter.Reset()
 	s.schedule = adapters.NewSchedule(now)
+	if c, ok := conn.(interface{ Baud() int }); ok {
+		s.baud = c.Baud()
+	}
 	for _, d := range b.devices {
-		d.heard, d.told = now, false
+		d.heard, d.told, d.before = now, false, b.stats
 		d.backoff.Reset()
 		if d.Interval > 0 {
 			phase := d.Interval
@@ -76,6 +81,7 @@ func (s *session) turn() error {
 	if now := time.Now(); now.After(s.nextCounts) {
 		s.nextCounts = now.Add(heartbeat)
 		s.lookAtCounts()
+		s.tellFaults(now)
 	}
 	until := time.Now().Add(heartbeat)
 	if id, due, ok := s.schedule.Next(); ok {
@@ -249,4 +255,16 @@ func (s *session) lookAtCounts() {
 		s.o.Logger.Warn("errors on the serial line; check baud rate, parity and wiring", "bus", s.o.Name,
 			"framing", change.Framing, "parity", change.Parity, "break", change.Break, "overrun", change.Overrun+change.BufferOverrun)
 	}
+}
+
+// tellFaults tells of what was thrown away since it was last told. At the opening it is what came of a
+// frame whose start was missed.
+func (s *session) tellFaults(now time.Time) {
+	since := s.stats.since(s.faults)
+	s.faults = s.stats
+	if now.Sub(s.opened) <= heartbeat || since.Checksum+since.Garbage+since.Other == 0 {
+		return
+	}
+	s.o.Logger.Warn("bytes on the serial line that are no frame; 'gateway serial monitor' shows them", "bus", s.o.Name,
+		"checksum", since.Checksum, "garbage", since.Garbage, "too_long_or_cut_off", since.Other, "frames", since.Frames)
 }
