@@ -306,6 +306,11 @@ func (d *ModbusDevice) check(m *Modbus) {
 	if d.MaxBits < 1 || d.MaxBits > 2000 {
 		d.At.Errorf("max_bits", "max_bits %d: a request has 1 to 2000", d.MaxBits)
 	}
+	for _, model := range d.SunSpec {
+		if model < 1 || model > 65534 {
+			d.At.Errorf("sunspec", "sunspec model %d: 1 to 65534 are possible", model)
+		}
+	}
 	if d.Hole != nil && (*d.Hole < 0 || *d.Hole > 124) {
 		d.At.Errorf("hole", "hole %d: 0 to 124 are possible", *d.Hole)
 	}
@@ -364,6 +369,19 @@ func (p *ModbusPoint) check() {
 		p.At.Errorf("", "where is it? Add holding = 0, input = 0, coil = 0 or discrete = 0 (counted from 0), or address = 40001")
 	case len(given) > 1:
 		p.At.Errorf(given[1], "%s both say where it is; keep one", strings.Join(given, " and "))
+	}
+	if p.Coil != nil || p.Discrete != nil {
+		for _, key := range []string{"bit", "bits", "length", "order"} {
+			if p.At.Has(key) {
+				p.At.Errorf(key, "%s is for registers; a %s is a bit itself", key, given[0])
+			}
+		}
+	}
+	if p.Decimals != nil && (*p.Decimals < 0 || *p.Decimals > 15) {
+		p.At.Errorf("decimals", "decimals %d: 0 to 15 are possible", *p.Decimals)
+	}
+	if p.Function != 0 && !p.Writable {
+		p.At.Errorf("function", "function %d says how the point is written, but it is not writable; add writable = true", p.Function)
 	}
 	if p.At.Has("scale") && p.Scale == 0 {
 		p.At.Errorf("scale", "scale 0 makes every value 0; leave it out for none")

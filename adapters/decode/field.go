@@ -92,10 +92,24 @@ func New(s Spec) (*Field, error) {
 			f.round = math.Pow10(int(f.digits))
 		}
 	}
+	for n := range s.Labels {
+		if !f.holds(n) {
+			return nil, fmt.Errorf("decode: label %q of %d: a %v never is %d", s.Labels[n], n, s.Type, n)
+		}
+	}
 	if s.Decimals != nil {
 		f.digits = int8(max(0, min(*s.Decimals, 30)))
 	}
 	return f, nil
+}
+
+// holds tells whether the field's number can be n.
+func (f *Field) holds(n int64) bool {
+	if f.spec.Type.Kind == Bool {
+		return n == 0 || n == 1
+	}
+	_, err := f.fromInt(n)
+	return err == nil
 }
 
 // Size returns how many bytes the field takes.

@@ -1,12 +1,15 @@
 package modbus_test
 
 import (
+	"bytes"
 	"math"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"gateway/adapters/modbus"
 	"gateway/adapters/port"
+	"gateway/adapters/sim"
 )
 
 func TestThePlanTellsTheTimeOnTheWire(t *testing.T) {
@@ -85,4 +88,46 @@ func TestThePlanAveragesOddIntervals(t *testing.T) {
 			t.Errorf("each %v and each %v: %v exchanges a second, want %v", c.a, c.b, f.Exchanges, c.want)
 		}
 	}
+}
+
+// What the plan says is what goes over the wire.
+func TestThePlanIsWhatIsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := sim.NewModbus()
+		o := modbus.Options{Framing: modbus.RTU, Port: port.Config{Name: "p"}, Open: pipeLine(t, m.ServeRTU), Sink: newSink()}
+		for unit := byte(1); unit <= 2; unit++ {
+			u := m.Unit(unit).Set(sim.HoldingRegisters, 0, make([]uint16, 300)...).Set(sim.InputRegisters, 0, make([]uint16, 40)...).Set(sim.Coils, 0, make([]uint16, 600)...)
+			u.Set(sim.DiscreteInputs, 9, 1)
+			d := modbus.Device{Name: "d" + itoa(int(unit)), Unit: unit, Interval: time.Minute, MaxRegisters: 50 * int(unit)}
+			for _, at := range []uint16{0, 7, 40, 57, 120, 121, 290} {
+				d.Points = append(d.Points, point("h"+itoa(int(at)), modbus.Holding, at, field(t, "float32")))
+			}
+			d.Points = append(d.Points, point("i", modbus.Input, 3, field(t, "uint64")), point("d", modbus.Discrete, 9, field(t, "bool")),
+				point("c0", modbus.Coil, 0, field(t, "bool")), point("c255", modbus.Coil, 255, field(t, "bool")), point("c520", modbus.Coil, 520, field(t, "bool")))
+			o.Devices = append(o.Devices, d)
+		}
+		f, err := modbus.Plan(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, stop := start(t, o)
+		time.Sleep(30 * time.Second)
+		stop()
+		for unit := byte(1); unit <= 2; unit++ {
+			asked := m.Unit(unit).Requests()
+			for _, r := range f.Requests {
+				if r.Unit != unit {
+					continue
+				}
+				want := []byte{r.Function, byte(r.Address >> 8), byte(r.Address), byte(r.Count >> 8), byte(r.Count)}
+				if len(asked) == 0 || !bytes.Equal(asked[0].PDU, want) {
+					t.Fatalf("unit %d was asked % x, the plan has % x", unit, asked, want)
+				}
+				asked = asked[1:]
+			}
+			if len(asked) > 0 {
+				t.Errorf("unit %d was asked for more: % x", unit, asked)
+			}
+		}
+	})
 }

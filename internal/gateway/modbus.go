@@ -411,6 +411,9 @@ func modbusType(cfg *config.ModbusPoint, k modbus.Kind, order string, spec *deco
 		return "type", err
 	}
 	if k.Bits() {
+		if t.Kind != decode.Bool {
+			return "type", fmt.Errorf("a %s is a bit: its type is bool, not %s", k.Element(), name)
+		}
 		spec.Type = t
 		return "", nil
 	}
