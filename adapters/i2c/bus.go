@@ -41,7 +41,8 @@ type Bus struct {
 	port     periph.BusCloser // nil while the bus is not open
 	mux      muxState
 	schedule *adapters.Schedule
-	timeouts int // transactions in a row that timed out, with none that worked between them
+	timeouts int  // transactions in a row that timed out, with none that worked between them
+	worked   bool // a transaction has, since the bus was opened
 
 	mu     sync.Mutex // guards what Status shows
 	status adapters.BusStatus
@@ -143,16 +144,22 @@ func (b *Bus) Run(ctx context.Context) error {
 	reopen := adapters.Backoff{Min: time.Second, Max: min(b.o.MaxBackoff, 30*time.Second)}
 	for ctx.Err() == nil {
 		if err := b.open(); err != nil {
-			pause := reopen.Fail()
-			b.absent(err, reopen.Failures() == 1)
-			b.pause(ctx, pause)
+			b.absent(err)
+			b.pause(ctx, reopen.Fail())
 			continue
 		}
-		reopen.Reset()
-		if err := b.serve(ctx); err != nil {
-			b.close()
-			b.log.Warn("i2c bus lost; it is opened again when it is there", "error", err)
-			b.update(func(s *adapters.BusStatus) { s.Open, s.Err = false, err.Error() })
+		err := b.serve(ctx)
+		if b.worked {
+			reopen.Reset()
+		}
+		if err == nil {
+			break
+		}
+		b.close()
+		b.log.Warn("i2c bus lost; it is opened again when it is there", "error", err)
+		b.update(func(s *adapters.BusStatus) { s.Open, s.Err = false, err.Error() })
+		if !b.worked { // opening it anew did not help: it may for long not
+			b.pause(ctx, reopen.Fail())
 		}
 	}
 	return nil
@@ -163,7 +170,7 @@ func (b *Bus) open() error {
 	if err != nil {
 		return err
 	}
-	b.port, b.mux, b.timeouts = port, muxState{}, 0
+	b.port, b.mux, b.timeouts, b.worked = port, muxState{}, 0, false
 	for _, d := range b.devices {
 		// A process before this one may have left a channel open.
 		if m := d.cfg.Mux; m != nil && !slices.Contains(b.mux.used, m.Address) {
@@ -190,13 +197,17 @@ func (b *Bus) close() {
 	}
 }
 
-// absent tells of a bus that cannot be opened, once in the log, and at each attempt in the samples
-// of its devices.
-func (b *Bus) absent(err error, first bool) {
-	if first {
+// absent tells of a bus that cannot be opened: in the log when the reason is a new one, and at each
+// attempt in the samples of its devices.
+func (b *Bus) absent(err error) {
+	news := false
+	b.update(func(s *adapters.BusStatus) {
+		news = s.Err != err.Error()
+		s.Open, s.Err = false, err.Error()
+	})
+	if news {
 		b.log.Warn("i2c bus cannot be opened; waiting for it", "error", err)
 	}
-	b.update(func(s *adapters.BusStatus) { s.Open, s.Err = false, err.Error() })
 	now := time.Now()
 	for _, d := range b.devices {
 		d.missed(now, adapters.ReasonAbsent, err)
@@ -287,7 +298,7 @@ func (b *Bus) tx(m *Mux, addr uint16, w, r []byte) error {
 	fault, _ := FaultOf(err)
 	switch {
 	case err == nil:
-		b.timeouts = 0
+		b.timeouts, b.worked = 0, true
 	case fault == FaultTimeout:
 		b.timeouts++
 	case fault == FaultNoAck, fault == FaultRemote:

@@ -315,6 +315,28 @@ func TestABusThatHangsIsOpenedAnew(t *testing.T) {
 	})
 }
 
+// A line held low by a chip without power stays so for hours: opening the bus anew is tried less and less
+// often, and what the samples say does not get more for it.
+func TestABusThatHangsForLongIsNotOpenedForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var devices []Device
+		for i := range 8 {
+			devices = append(devices, Device{Name: fmt.Sprint("chip-", i), Chip: "tmp75", Address: 0x48 + uint16(i), Interval: time.Second})
+		}
+		r := newRig(t, devices...)
+		r.bus.dead = r.bus.fault(0x48, FaultTimeout)
+		opened := 0
+		r.b.o.Open = func() (periph.BusCloser, error) { opened++; return r.bus, nil }
+		r.run(t, time.Hour)
+		if opened < 100 || opened > 150 {
+			t.Errorf("opened %d times in an hour", opened)
+		}
+		if n := len(r.of("chip-0")); n < 50 || n > 3600 {
+			t.Errorf("%d samples of a chip in an hour", n)
+		}
+	})
+}
+
 func TestABusThatIsNotThereIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, sht("roof", 0x44))
