@@ -21,20 +21,22 @@ func runVersion(_ context.Context, c call) error {
 	return nil
 }
 
-// release is the version that was released: the packages set it (-ldflags "-X main.release=1.2.3").
+// release is the version and the commit of a binary that was released: the packages set it
+// (-ldflags "-X 'main.release=1.2.3 commit 0123456789ab of 2026-11-23T16:00:00Z'").
 var release string
 
-// version says what the Go toolchain wrote into the binary about its origin.
+// version says where the binary comes from: what the packages say, or else what the Go toolchain wrote
+// into it.
 func version() string {
+	if release != "" {
+		return release
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "of unknown origin"
 	}
 	v := info.Main.Version
-	switch {
-	case release != "":
-		v = release
-	case v == "" || v == "(devel)":
+	if v == "" || v == "(devel)" {
 		v = "devel"
 	}
 	settings := map[string]string{}

@@ -16,8 +16,11 @@ import (
 	"github.com/goreleaser/nfpm/v2/files"
 )
 
-// maintainer is who answers for the packages.
-const maintainer = "Gateway maintainers <maintainers@gateway.example>"
+// Who made the gateway, as in the copyright, and who answers for the packages.
+const (
+	authors    = "the gateway authors"
+	maintainer = "Gateway maintainers <maintainers@gateway.example>"
+)
 
 // deb writes the Debian package of a target.
 func (r *release) deb(file string, t target, binary string, docs []document) error {

@@ -4,16 +4,21 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 )
 
 // manual returns gateway(1), made from what the program says of itself, so that it cannot differ.
 func (r *release) manual(work string) ([]byte, error) {
 	host := filepath.Join(work, "gateway-host")
-	if _, err := r.output("go", "build", "-o", host, "./cmd/gateway"); err != nil {
-		return nil, err
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", host, "./cmd/gateway")
+	build.Dir = r.root
+	build.Env = append(os.Environ(), "GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH) // it is run here
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	help, err := exec.Command(host, "help").Output()
 	if err != nil {

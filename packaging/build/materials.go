@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -90,7 +91,7 @@ func appendLicense(b *bytes.Buffer, name, version, dir string) error {
 // A component of a bill of materials: https://cyclonedx.org/docs/1.5/json/.
 type component struct {
 	Type    string  `json:"type"`
-	Ref     string  `json:"bom-ref"`
+	Ref     string  `json:"bom-ref,omitempty"`
 	Name    string  `json:"name"`
 	Version string  `json:"version"`
 	PURL    string  `json:"purl,omitempty"`
@@ -113,28 +114,48 @@ type dependency struct {
 	On  []string `json:"dependsOn,omitempty"`
 }
 
+type entity struct {
+	Name string `json:"name"`
+}
+
 type bill struct {
 	Format      string `json:"bomFormat"`
 	SpecVersion string `json:"specVersion"`
+	Serial      string `json:"serialNumber"`
 	Version     int    `json:"version"`
 	Metadata    struct {
-		Timestamp string    `json:"timestamp"`
+		Timestamp string `json:"timestamp"`
+		Tools     struct {
+			Components []component `json:"components"`
+		} `json:"tools"`
+		Authors   []entity  `json:"authors"`
 		Component component `json:"component"`
+		Supplier  entity    `json:"supplier"`
 	} `json:"metadata"`
 	Components   []component  `json:"components"`
 	Dependencies []dependency `json:"dependencies"`
 }
 
+// serial names a bill by the sum of the binary that it is of, so that the same binary has the same
+// bill: a UUID of version 8 (RFC 9562, 5.8).
+func serial(sum string) string {
+	return fmt.Sprintf("urn:uuid:%s-%s-8%s-8%s-%s", sum[:8], sum[8:12], sum[13:16], sum[17:20], sum[20:32])
+}
+
 func (r *release) billOfMaterials(t target, info *buildinfo.BuildInfo, sum string) bill {
-	b := bill{Format: "CycloneDX", SpecVersion: "1.5", Version: 1}
+	b := bill{Format: "CycloneDX", SpecVersion: "1.5", Serial: serial(sum), Version: 1}
 	b.Metadata.Timestamp = r.time.Format(time.RFC3339)
+	b.Metadata.Tools.Components = []component{{Type: "application", Name: "gateway/packaging/build", Version: r.version}}
+	b.Metadata.Authors = []entity{{authors}}
+	b.Metadata.Supplier = entity{authors}
 	self := component{Type: "application", Ref: "gateway", Name: "gateway", Version: r.version, Hashes: []sha{{"SHA-256", sum}}}
 	for _, s := range info.Settings {
 		switch s.Key {
-		case "GOOS", "GOARCH", "GOARM", "GOAMD64", "GOMIPS", "GO386", "CGO_ENABLED", "-trimpath", "vcs.revision", "vcs.time":
+		case "GOOS", "GOARCH", "GOARM", "GOARM64", "GOAMD64", "GORISCV64", "GOMIPS", "GO386", "CGO_ENABLED", "-trimpath":
 			self.Notes = append(self.Notes, named{"go:build:" + s.Key, s.Value})
 		}
 	}
+	self.Notes = append(self.Notes, named{"vcs:revision", r.commit}, named{"vcs:modified", strconv.FormatBool(r.changed)})
 	b.Metadata.Component = self
 	on := dependency{Ref: self.Ref}
 	add := func(c component) {

@@ -17,7 +17,9 @@ import (
 // A release is the commit that is released.
 type release struct {
 	root    string
-	version string    // as Debian orders versions
+	version string // as Debian orders versions
+	commit  string
+	changed bool      // the directory holds what the commit does not
 	time    time.Time // of the commit: every date in every file
 }
 
@@ -27,20 +29,23 @@ func newRelease(root, version string) (*release, error) {
 		return nil, err
 	}
 	r := &release{root: root, version: version}
-	seconds, err := r.git("log", "-1", "--format=%ct")
+	head, err := r.git("log", "-1", "--format=%H %ct")
 	if err != nil {
 		return nil, err
 	}
+	commit, seconds, _ := strings.Cut(head, " ")
+	r.commit = commit
 	unix, err := strconv.ParseInt(seconds, 10, 64)
 	if err != nil {
 		return nil, fmt.Errorf("git log: %w", err)
 	}
 	r.time = time.Unix(unix, 0).UTC()
+	changes, err := r.git("status", "--porcelain")
+	if err != nil {
+		return nil, err
+	}
+	r.changed = changes != ""
 	if r.version == "" {
-		commit, err := r.git("rev-parse", "HEAD")
-		if err != nil {
-			return nil, err
-		}
 		// No tag at all is no fault: describe fails, and the version is that of a time before the first.
 		tag, err := r.git("describe", "--tags", "--match=v[0-9]*", "--abbrev=0")
 		if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
@@ -48,6 +53,9 @@ func newRelease(root, version string) (*release, error) {
 		}
 		exact, _ := r.git("describe", "--tags", "--match=v[0-9]*", "--exact-match")
 		r.version = versionOf(tag, exact == tag && tag != "", r.time, commit)
+		if r.changed {
+			r.version += "+changed"
+		}
 	}
 	if !debianVersion.MatchString(r.version) {
 		return nil, fmt.Errorf("%q is no version; write it as 1.2.3", r.version)
@@ -69,6 +77,15 @@ func versionOf(tag string, exact bool, at time.Time, commit string) string {
 		v = "0.0.0"
 	}
 	return fmt.Sprintf("%s+git%s.%.12s", v, at.Format("20060102150405"), commit)
+}
+
+// origin is what `gateway version` says of the binary.
+func (r *release) origin() string {
+	changed := ""
+	if r.changed {
+		changed = " with changes"
+	}
+	return fmt.Sprintf("%s commit %.12s%s of %s", r.version, r.commit, changed, r.time.Format(time.RFC3339))
 }
 
 func (r *release) git(args ...string) (string, error) {

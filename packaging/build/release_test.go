@@ -147,6 +147,24 @@ func TestManualEscapesAndLists(t *testing.T) {
 	}
 }
 
+func TestOriginNamesTheCommitAndWhatItLacks(t *testing.T) {
+	r := &release{version: "1.2.3", commit: "0123456789abcdef", time: at}
+	if got := r.origin(); got != "1.2.3 commit 0123456789ab of 2026-11-23T16:00:00Z" {
+		t.Error(got)
+	}
+	r.changed = true
+	if got := r.origin(); got != "1.2.3 commit 0123456789ab with changes of 2026-11-23T16:00:00Z" {
+		t.Error(got)
+	}
+}
+
+func TestABillOfMaterialsIsNamedByItsBinary(t *testing.T) {
+	got := serial(strings.Repeat("0123456789abcdef", 4))
+	if got != "urn:uuid:01234567-89ab-8def-8123-456789abcdef" {
+		t.Error(got)
+	}
+}
+
 func TestAModuleWithoutALicenceIsNotReleased(t *testing.T) {
 	if err := appendLicense(nil, "example.com/m", "v1.0.0", t.TempDir()); err == nil || !strings.Contains(err.Error(), "no licence") {
 		t.Errorf("%v", err)
