@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"syscall"
 	"time"
@@ -22,6 +21,7 @@ import (
 	"gateway/config"
 	"gateway/internal/clock"
 	"gateway/internal/ledger"
+	"gateway/internal/memory"
 	"gateway/internal/report"
 	"gateway/internal/sample"
 	"gateway/mqtt/broker"
@@ -84,10 +84,7 @@ func Open(o Options) (_ *Gateway, err error) {
 	if err := makeDataDir(o.Config.Gateway.Data); err != nil {
 		return nil, err
 	}
-	if g.clock, err = clock.Open(clock.Options{Dir: o.Config.Gateway.Data, Trust: o.Config.Gateway.Clock == "trust", Logger: o.Log}); err != nil {
-		o.Log.Warn("the table of boots is not as it should be", "err", err)
-	}
-	if err := g.openQueue(); err != nil {
+	if err := g.openQueue(); err != nil { // before all else: one that a newer program wrote is left untouched
 		return nil, err
 	}
 	defer func() {
@@ -95,6 +92,9 @@ func Open(o Options) (_ *Gateway, err error) {
 			_ = g.Close() // the error that ended Open says more
 		}
 	}()
+	if g.clock, err = clock.Open(clock.Options{Dir: o.Config.Gateway.Data, Trust: o.Config.Gateway.Clock == "trust", Logger: o.Log}); err != nil {
+		o.Log.Warn("the table of boots is not as it should be", "err", err)
+	}
 	last, err := lastOfDevices(g.queue)
 	if err != nil {
 		return nil, err
@@ -202,7 +202,7 @@ func (g *Gateway) Close() error {
 // writer, the deliveries, the connections, and the queue last. A part that fails for good ends Run
 // as well, in the same order, with its error.
 func (g *Gateway) Run(ctx context.Context) error {
-	debug.FreeOSMemory() // what loading and checking the configuration took
+	g.trim() // what loading and checking the configuration took
 	failure := make(chan error, 1)
 	failed := func(err error) {
 		select {
@@ -222,7 +222,8 @@ func (g *Gateway) Run(ctx context.Context) error {
 	stages = append(stages,
 		start(failed, g.deliveries()...),
 		start(failed, part{"writer", g.writer.Run}),
-		start(failed, part{"ledger", g.ledger.Run}, part{"report", g.flushReports}, part{"announcements", g.announce}),
+		start(failed, part{"ledger", g.ledger.Run}, part{"report", g.flushReports}, part{"announcements", g.announce},
+			part{"settling", g.settle}),
 		start(failed, g.polls()...),
 	)
 	if g.o.Started != nil {
@@ -270,6 +271,23 @@ func (g *Gateway) drain(ctx context.Context) {
 	}
 	for range g.destinations {
 		<-done
+	}
+}
+
+// settle gives back what the start took, once the first polls and connections are over.
+func (g *Gateway) settle(ctx context.Context) error {
+	select {
+	case <-time.After(10 * time.Second):
+		g.trim()
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// trim gives memory back; that it cannot is no fault.
+func (g *Gateway) trim() {
+	if err := memory.Trim(); err != nil {
+		g.log.Debug("memory is not given back", "err", err)
 	}
 }
 
