@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -79,15 +81,62 @@ func startMochi(t *testing.T) string {
 	if err := s.AddHook(new(auth.AllowHook), nil); err != nil {
 		t.Fatal(err)
 	}
-	port := rig.FreePort(t)
-	if err := s.AddListener(listeners.NewTCP(listeners.Config{ID: "t", Address: fmt.Sprintf("127.0.0.1:%d", port)})); err != nil {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.AddListener(listeners.NewNet("t", &turns{Listener: l})); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Serve(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	return fmt.Sprintf("mqtt://127.0.0.1:%d", port)
+	return "mqtt://" + l.Addr().String()
+}
+
+// turns is a listener whose connections are served one at a time: what one has read is handled before
+// another's Read returns. mochi v2.7.9 takes a read lock twice (Inflight.NextImmediate, GetAll) and hangs
+// for ever where a publisher asks for the write lock in between.
+type turns struct {
+	net.Listener
+	turn sync.Mutex
+}
+
+func (l *turns) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &turnConn{Conn: nc, turn: &l.turn}, nil
+}
+
+type turnConn struct {
+	net.Conn
+	turn *sync.Mutex
+	mine atomic.Bool
+}
+
+func (c *turnConn) Read(b []byte) (int, error) {
+	c.end()
+	n, err := c.Conn.Read(b)
+	if err == nil {
+		c.turn.Lock()
+		c.mine.Store(true)
+	}
+	return n, err
+}
+
+func (c *turnConn) Close() error {
+	err := c.Conn.Close()
+	c.end()
+	return err
+}
+
+func (c *turnConn) end() {
+	if c.mine.CompareAndSwap(true, false) {
+		c.turn.Unlock()
+	}
 }
 
 func startNATS(t *testing.T) string {
