@@ -259,6 +259,10 @@ func (p *Port) SetWriteDeadline(t time.Time) error { return p.sys.setWriteDeadli
 // Discard throws away what was received and not read.
 func (p *Port) Discard() error { return p.gone(p.lib.ResetInputBuffer()) }
 
+// Unsend throws away what was written and has not left: what flow control holds back would leave at
+// some time, long after anybody waits for an answer.
+func (p *Port) Unsend() error { return p.gone(p.lib.ResetOutputBuffer()) }
+
 // Drain waits until what was written has left.
 func (p *Port) Drain() error { return p.gone(p.lib.Drain()) }
 
@@ -288,8 +292,10 @@ func (p *Port) Counts() (Counts, error) {
 	return c, nil
 }
 
-// Close gives the port back. A Read that is waiting ends.
+// Close gives the port back. A Read that is waiting ends. What was written and has not left is thrown
+// away: a driver would wait half a minute for a line that flow control holds.
 func (p *Port) Close() error {
+	p.lib.ResetOutputBuffer() // of a port that is gone: it fails, and there is nothing to throw away
 	return errors.Join(p.sys.close(p.lib), p.sys.after())
 }
 

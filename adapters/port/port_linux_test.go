@@ -70,6 +70,26 @@ func TestAWriteThatNobodyTakesEndsAtItsDeadline(t *testing.T) {
 	}
 }
 
+// What flow control held back for long must not leave when it lets go.
+func TestWhatHasNotLeftIsThrownAway(t *testing.T) {
+	far, c := line(t)
+	p := open(t, c)
+	defer p.Close()
+	for _, step := range []func() error{
+		func() error { _, err := p.Write([]byte("stale")); return err },
+		p.Unsend,
+		func() error { _, err := p.Write([]byte("fresh")); return err },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := make([]byte, 16)
+	if n, err := far.Read(b); err != nil || string(b[:n]) != "fresh" {
+		t.Errorf("%q, %v", b[:n], err)
+	}
+}
+
 func TestCloseEndsAWaitingRead(t *testing.T) {
 	_, c := line(t)
 	p := open(t, c)

@@ -102,20 +102,26 @@ func (s *session) failCycle(d *device, why failure) {
 // had come by themselves: another device's.
 func (s *session) ask(d *device, m *message) (failure, error) {
 	defer func() { s.cutter = s.Bus.cutter }()
-	if f, err := s.request(m); err != nil || f.reason != "" {
-		return f, err
+	f, err := s.request(m)
+	sent := f.reason == ""
+	if err == nil && sent && !m.NoAnswer {
+		f, err = s.answer(d, m)
 	}
-	var f failure
-	if !m.NoAnswer {
-		var err error
-		if f, err = s.answer(d, m); err != nil {
-			return f, err
-		}
+	if err == nil && f.reason == adapters.ReasonTimeout {
+		err = s.unsend()
 	}
-	if m.Wait > 0 {
-		return f, s.pause(m.Wait)
+	if err == nil && sent && m.Wait > 0 {
+		err = s.pause(m.Wait)
 	}
-	return f, nil
+	return f, err
+}
+
+// unsend throws away a request that flow control may still hold back.
+func (s *session) unsend() error {
+	if c, ok := s.conn.(interface{ Unsend() error }); ok {
+		return c.Unsend()
+	}
+	return nil
 }
 
 // request puts the line into the state that the request wants, and sends it.

@@ -20,7 +20,7 @@ import (
 )
 
 // A Conn is an open line: a *port.Port, or a net.Conn to a port server. It may also have Discard,
-// SetBaud, Baud, Break and Counts, as a *port.Port does.
+// Unsend, SetBaud, Baud, Break and Counts, as a *port.Port does.
 type Conn interface {
 	io.ReadWriteCloser
 	SetReadDeadline(time.Time) error
@@ -29,8 +29,8 @@ type Conn interface {
 
 // Options say what is on the line. Sink, Clock and Logger are required.
 type Options struct {
-	Name string // of the bus
-	Open func(ctx context.Context) (Conn, error)
+	Name string                                  // of the bus
+	Open func(ctx context.Context) (Conn, error) // ctx ends after 5 s
 
 	Frame   frame.Spec
 	Devices []Device
@@ -300,7 +300,7 @@ const steady = 10 * time.Second
 func (b *Bus) Run(ctx context.Context) error {
 	backoff := adapters.Backoff{Min: 250 * time.Millisecond, Max: 5 * time.Second}
 	for ctx.Err() == nil {
-		conn, err := b.o.Open(ctx)
+		conn, err := b.open(ctx)
 		if err == nil {
 			began := time.Now()
 			b.opened()
@@ -322,6 +322,14 @@ func (b *Bus) Run(ctx context.Context) error {
 	b.status.Open = false
 	b.mu.Unlock()
 	return nil
+}
+
+// open opens the line within a heartbeat: a port server whose host is gone would keep the loop for minutes.
+func (b *Bus) open(ctx context.Context) (Conn, error) {
+	b.beat()
+	ctx, cancel := context.WithTimeout(ctx, heartbeat)
+	defer cancel()
+	return b.o.Open(ctx)
 }
 
 // wait waits for d, which is short, and reports whether ctx is still good.

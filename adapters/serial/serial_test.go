@@ -512,6 +512,42 @@ func TestAPortThatOpensOnlyToCloseIsBackedOffFrom(t *testing.T) {
 	})
 }
 
+// A port server whose host takes no connection and refuses none, as behind a firewall: the loop must not wait as
+// long as TCP does, or the watchdog ends the whole gateway.
+func TestAnOpeningThatHangsIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		opened := 0
+		o := serial.Options{
+			Name: "line", Frame: lines, Devices: []serial.Device{device("scale", scale)},
+			Open: func(ctx context.Context) (serial.Conn, error) {
+				opened++
+				<-ctx.Done()
+				return nil, ctx.Err()
+			},
+			Sink:  adapters.SinkFunc(func(adapters.Sample) bool { return true }),
+			Clock: func() adapters.Instant { return 1 }, Logger: slog.New(slog.DiscardHandler),
+		}
+		bus, err := serial.New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- bus.Run(ctx) }()
+		for range 6 {
+			before := bus.Status().Beat
+			time.Sleep(10 * time.Second)
+			if bus.Status().Beat == before {
+				t.Error("no beat for ten seconds")
+			}
+		}
+		cancel()
+		if err := <-done; err != nil || opened < 5 {
+			t.Errorf("%v after %d openings", err, opened)
+		}
+	})
+}
+
 func TestTheLoopShowsThatItIsAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := polled("slow", time.Hour, 40*time.Second, "T\r", `^(?P<t>\d+)$`)
