@@ -41,6 +41,7 @@ func runModbus(ctx context.Context, c call) error { return c.dispatch(ctx, modbu
 type lineFlags struct {
 	port, address, framing, parity string
 	baud                           int
+	data                           int
 	stop                           float64
 	unit                           int
 	timeout                        time.Duration
@@ -50,6 +51,7 @@ func (l *lineFlags) add(f *flag.FlagSet) {
 	f.StringVar(&l.port, "port", "", "`path` of a serial port")
 	f.StringVar(&l.address, "address", "", "network address, `host[:port]`")
 	f.StringVar(&l.framing, "framing", "", "tcp, rtu, ascii, rtu-over-tcp or udp (default: tcp with an address, rtu with a port)")
+	f.IntVar(&l.data, "data-bits", 0, "7 or 8 (default: 8, with ascii 7)")
 	f.Float64Var(&l.stop, "stop-bits", 1, "1 or 2")
 	f.DurationVar(&l.timeout, "timeout", time.Second, "how long a device may take to answer")
 }
@@ -88,8 +90,8 @@ func (l *lineFlags) client() (*modbus.Client, error) {
 		return nil, usagef("framing %s needs --address", framing)
 	}
 	if serial {
-		o.Port = port.Config{Name: l.port, Baud: l.baud, Parity: port.Parity(l.parity), StopBits: l.stop}
-		if o.Framing == modbus.ASCII {
+		o.Port = port.Config{Name: l.port, Baud: l.baud, Parity: port.Parity(l.parity), DataBits: l.data, StopBits: l.stop}
+		if l.data == 0 && o.Framing == modbus.ASCII {
 			o.Port.DataBits = 7
 		}
 	} else if o.Address = l.address; !strings.Contains(l.address, ":") {

@@ -2,9 +2,9 @@
 // many registers each, polled at an interval, and what becomes of it when some accept connections and
 // never answer. The devices are simulated in a process of their own.
 //
-//	go run ./bench/modbus                          100 devices × 100 registers a second
-//	go run ./bench/modbus -devices 10 -silent 1    one of ten devices is silent
-//	go run ./bench/modbus -shared                  all devices behind one connection
+//	go run ./bench/modbus                                  100 devices × 100 registers a second
+//	go run ./bench/modbus -devices 10 -silent 1            one of ten devices is silent
+//	go run ./bench/modbus -devices 10 -silent 1 -shared    the same, all behind one connection
 package main
 
 import (
@@ -228,4 +228,21 @@ func report(s settings, t *tally, buses []*modbus.Bus, cpu time.Duration) {
 	fmt.Printf("  lateness          p50 %v, p99 %v, max %v\n", at(0.5), at(0.99), at(1))
 	fmt.Printf("  CPU               %.2f ms per 1,000 readings, %.1f %% of one core\n", 1e3*cpu.Seconds()/float64(max(1, t.readings))*1e3, 100*cpu.Seconds()/s.length.Seconds())
 	fmt.Printf("  heap in use       %.1f MB, from the system %.1f MB\n", float64(mem.HeapInuse)/1e6, float64(mem.Sys)/1e6)
+	for _, p := range peers {
+		if p.devices == s.devices && p.registers == s.registers && p.silent == s.silent && p.shared == s.shared && s.interval == time.Second {
+			fmt.Printf("  beside it         %s\n", p.figure)
+		}
+	}
+}
+
+// peers are figures of others on the same work, measured beforehand on a machine of two cores. Theirs
+// include the way to an MQTT broker, which ours here do not (see bench/gateway): read them as ratios.
+var peers = []struct {
+	devices, registers, silent int
+	shared                     bool
+	figure                     string
+}{
+	{100, 100, 0, false, "Telegraf 1.39.3 with MQTT QoS 1: 4.3 ms of CPU per 1,000 readings, schedule kept, 38 MB resident"},
+	{10, 100, 1, true, "Telegraf 1.39.3 makes 50 % of the good polls, Node-RED 4.1 with node-red-contrib-modbus 31 %"},
+	{10, 100, 1, false, "Telegraf 1.39.3 and Node-RED 4.1 make nearly all of the good polls"},
 }
