@@ -19,7 +19,8 @@ type memStore struct {
 	recs   [][]byte
 	synced int
 	syncs  int
-	hold   chan struct{} // while it is not nil a Sync waits until it is closed
+	hold   chan struct{}    // while it is not nil a Sync waits until it is closed
+	turns  <-chan time.Time // where it is not nil a Sync waits for the next, as for a disk that turns
 	broken bool
 	size   int64
 }
@@ -50,6 +51,11 @@ func (s *memStore) Sync() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	upto := len(s.recs)
+	if s.turns != nil {
+		s.mu.Unlock()
+		<-s.turns
+		s.mu.Lock()
+	}
 	for s.hold != nil {
 		hold := s.hold
 		s.mu.Unlock()
@@ -98,6 +104,12 @@ func (s *memStore) crash(power bool) *memStore {
 		n = s.synced
 	}
 	return &memStore{recs: append([][]byte(nil), s.recs[:n]...), synced: n}
+}
+
+// die is crash at work: the broker that has the store gets nothing into it any more.
+func (s *memStore) die(power bool) *memStore {
+	s.setBroken(true)
+	return s.crash(power)
 }
 
 func (s *memStore) setBroken(b bool) {

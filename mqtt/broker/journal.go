@@ -398,10 +398,13 @@ func (j *journal) message(w *worker, targets []target, from *session, id uint16)
 		return 0
 	}
 	p := &w.pub
+	// Each is asked once: a session may end at any moment.
+	w.owed = w.owed[:0]
 	owed := 0
 	for _, ts := range [2][]target{targets, w.picked} {
 		for i := range ts {
-			if ts[i].owed(p) {
+			if t := &ts[i]; t.owed(p) {
+				w.owed = appendOwed(w.owed, t.sess.num, min(p.qos, t.qos), p.retain && t.rap, t.ids)
 				owed++
 			}
 		}
@@ -414,17 +417,9 @@ func (j *journal) message(w *worker, targets []target, from *session, id uint16)
 		if remember {
 			b = appendID(appendNum(b, opIncoming, from.num), id)
 		}
-		if owed == 0 {
-			return b
-		}
-		b = appendMessage(append(b, opMessage), p.view(), p.seq)
-		b = appendUint(b, uint64(owed))
-		for _, ts := range [2][]target{targets, w.picked} {
-			for i := range ts {
-				if t := &ts[i]; t.owed(p) {
-					b = appendOwed(b, t.sess.num, min(p.qos, t.qos), p.retain && t.rap, t.ids)
-				}
-			}
+		if owed > 0 {
+			b = appendMessage(append(b, opMessage), p.view(), p.seq)
+			b = append(appendUint(b, uint64(owed)), w.owed...)
 		}
 		return b
 	})

@@ -254,16 +254,21 @@ func (s *session) pump(w *worker) {
 	now := s.b.now()
 	for s.resend != nil {
 		d := s.resend
+		// What the former connection left unsaid, because it waited for the store, may still have to.
+		var after uint64
+		if d.qos == mqtt.ExactlyOnce {
+			after = s.b.journal.last(s)
+		}
 		switch {
 		case d.released:
-			if c.release(w, d.id, mqtt.Success, 0) == sendFull {
+			if c.release(w, d.id, mqtt.Success, after) == sendFull {
 				return
 			}
 		case s.used >= s.window:
 			return
 		default:
 			w.pub.load(d.msg, now)
-			o := outgoing{qos: d.qos, retain: d.retain, dup: d.sent, id: d.id, ids: d.ids}
+			o := outgoing{qos: d.qos, retain: d.retain, dup: d.sent, id: d.id, ids: d.ids, after: after}
 			switch c.publish(w, o) {
 			case sendFull:
 				return

@@ -1,11 +1,14 @@
 package broker
 
 import (
+	"context"
 	"encoding/binary"
 	"flag"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,39 +23,173 @@ import (
 //	go test ./mqtt/broker -run Soak -soak 60s
 var soakTime = flag.Duration("soak", time.Second, "how long TestSoak runs")
 
+// How many of each there are.
+const (
+	soakPublishers  = 50
+	soakSubscribers = 50
+	soakRestless    = 100
+)
+
+func soakOptions(store Store) Options {
+	return Options{
+		Store: store, SysInterval: -1,
+		Limits: Limits{QueuedMessages: 1 << 20, QueuedBytes: 1 << 30, QueuedBytesTotal: 1 << 30},
+	}
+}
+
 // TestSoak has 200 clients connect, take over, drop half-open and come back. Publishers send numbered
 // messages at QoS 1 and 2, resending what was not acknowledged; persistent subscribers must get all of them:
 // in order of first arrival per publisher and topic, at QoS 2 exactly once.
 // [MQTT-4.6.0-5] [MQTT-4.6.0-6]
 func TestSoak(t *testing.T) {
-	const (
-		publishers  = 50
-		subscribers = 50
-		restless    = 100
-	)
-	store := &memStore{}
-	b, stop := startStop(t, Options{Store: store, Limits: Limits{QueuedMessages: 1 << 20, QueuedBytes: 1 << 30, QueuedBytesTotal: 1 << 30}, Logger: logTo(nil)})
+	o := soakOptions(&memStore{})
+	o.Logger = logTo(nil)
+	b, stop := startStop(t, o)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	go b.Serve(ln)
-	s := &soak{t: t, addr: ln.Addr().String(), done: make(chan struct{})}
+	total := runSoak(t, ln.Addr().String())
+	until(t, "all connections have ended", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return len(b.conns) == 0
+	})
+	if st := b.Stats(); st.Panics != 0 || st.Dropped != 0 {
+		t.Errorf("panics %d, dropped %d", st.Panics, st.Dropped)
+	}
+	t.Logf("%d messages published, %d take-overs", total, b.Stats().TakeOvers)
+	stop()
+}
+
+// The same while the broker crashes again and again, at any moment: what it acknowledged it has.
+func TestSoakOverCrashes(t *testing.T) {
+	for _, power := range []bool{false, true} {
+		t.Run(map[bool]string{false: "kill -9", true: "power cut"}[power], func(t *testing.T) {
+			c := newCrashing(t, power)
+			over := make(chan struct{})
+			var crashes int
+			var crasher sync.WaitGroup
+			crasher.Go(func() {
+				rng := rand.New(rand.NewPCG(4, 0))
+				for {
+					select {
+					case <-over:
+						return
+					case <-time.After(time.Duration(20+rng.IntN(200)) * time.Millisecond):
+						c.crash()
+						crashes++
+					}
+				}
+			})
+			time.AfterFunc(*soakTime, func() { close(over) })
+			total := runSoak(t, c.ln.Addr().String())
+			crasher.Wait()
+			c.close()
+			t.Logf("%d messages published over %d crashes", total, crashes)
+		})
+	}
+}
+
+// A crashing broker is replaced, behind one address, by one that has what its store held at the crash.
+type crashing struct {
+	t     *testing.T
+	power bool
+	ln    net.Listener
+	wait  sync.WaitGroup
+
+	disk *time.Ticker
+
+	mu    sync.Mutex
+	store *memStore
+	b     *Broker
+	end   func()
+	conns []net.Conn
+}
+
+func newCrashing(t *testing.T, power bool) *crashing {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &crashing{t: t, power: power, ln: ln, store: &memStore{}, disk: time.NewTicker(10 * time.Millisecond)}
+	c.boot()
+	c.wait.Go(func() {
+		for {
+			nc, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			c.mu.Lock()
+			c.conns = append(c.conns, nc)
+			c.b.ServeConn(nc)
+			c.mu.Unlock()
+		}
+	})
+	return c
+}
+
+// boot needs mu, but for the first time.
+func (c *crashing) boot() {
+	c.store.turns = c.disk.C
+	o := soakOptions(c.store)
+	o.Logger = slog.New(slog.NewTextHandler(writerFunc(func(line []byte) (int, error) {
+		if strings.Contains(string(line), "unreadable") {
+			c.t.Error(string(line))
+		}
+		return len(line), nil
+	}), nil))
+	b, err := New(o)
+	if err != nil {
+		c.t.Error(err)
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	c.b, c.end = b, cancel
+	c.wait.Go(func() { b.Run(ctx) }) // it fails where the store was taken from it
+}
+
+func (c *crashing) crash() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, nc := range c.conns { // nothing may be said that the store does not know of
+		nc.(*net.TCPConn).SetLinger(0)
+		nc.Close()
+	}
+	c.conns = nil
+	c.store = c.store.die(c.power)
+	c.end()
+	c.boot()
+}
+
+func (c *crashing) close() {
+	c.ln.Close()
+	c.mu.Lock()
+	c.end()
+	c.mu.Unlock()
+	c.wait.Wait()
+	c.disk.Stop()
+}
+
+// runSoak lets the clients work on a broker and checks what they got. It returns how many messages were published.
+func runSoak(t *testing.T, addr string) (total uint64) {
+	s := &soak{t: t, addr: addr, done: make(chan struct{})}
 	var subs, rest, pubs sync.WaitGroup
-	counts := make([]atomic.Uint64, publishers)
-	got := make([]*tally, subscribers)
-	ready := make(chan struct{}, subscribers)
-	for i := range subscribers {
-		got[i] = newTally(publishers)
+	counts := make([]atomic.Uint64, soakPublishers)
+	got := make([]*tally, soakSubscribers)
+	ready := make(chan struct{}, soakSubscribers)
+	for i := range soakSubscribers {
+		got[i] = newTally(soakPublishers)
 		subs.Go(func() { s.subscriber(i, got[i], ready) })
 	}
-	for range subscribers {
+	for range soakSubscribers {
 		<-ready
 	}
-	for i := range publishers {
+	for i := range soakPublishers {
 		pubs.Go(func() { s.publisher(i, &counts[i]) })
 	}
-	for i := range restless {
+	for i := range soakRestless {
 		rest.Go(func() { s.restless(i) })
 	}
 	time.AfterFunc(*soakTime, func() { close(s.done) })
@@ -65,7 +202,6 @@ func TestSoak(t *testing.T) {
 	s.over.Store(true)
 	s.closeAll()
 	subs.Wait()
-	total := uint64(0)
 	for i := range counts {
 		total += counts[i].Load()
 	}
@@ -74,16 +210,7 @@ func TestSoak(t *testing.T) {
 			t.Errorf("subscriber %d: %s", i, err)
 		}
 	}
-	until(t, "all connections have ended", func() bool {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		return len(b.conns) == 0
-	})
-	if st := b.Stats(); st.Panics != 0 || st.Dropped != 0 {
-		t.Errorf("panics %d, dropped %d", st.Panics, st.Dropped)
-	}
-	t.Logf("%d messages published, %d take-overs", total, b.Stats().TakeOvers)
-	stop()
+	return total
 }
 
 type soak struct {
@@ -226,8 +353,10 @@ func (s *soak) subscriber(i int, g *tally, ready chan<- struct{}) {
 			var out []byte
 			switch f.Type {
 			case packet.SUBACK:
-				subscribed = true
-				ready <- struct{}{}
+				if !subscribed {
+					subscribed = true
+					ready <- struct{}{}
+				}
 			case packet.PUBLISH:
 				var p packet.Publish
 				if err := p.Decode(f, mqtt.V311); err != nil {
