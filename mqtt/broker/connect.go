@@ -513,7 +513,7 @@ func (b *Broker) bequeath(orphans []*delivery) {
 	w := b.worker()
 	defer w.done()
 	for _, d := range orphans {
-		heir := d.group.pick()
+		heir := d.group.pick(func(s *session) bool { return b.mayHave(s, d.msg.Topic) })
 		if heir == nil {
 			continue
 		}

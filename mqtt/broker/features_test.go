@@ -354,6 +354,24 @@ func TestSharedSubscriptionsTakeTurns(t *testing.T) {
 	late.silence()
 }
 
+// A member that may not have a message does not cost the others theirs.
+func TestSharedMessagesGoToWhoMayHaveThem(t *testing.T) {
+	b := start(t, Options{ACL: aclFunc(func(c *Client, a Access, _ string) bool { return a != Receive || c.ID != "barred" })})
+	for _, id := range []string{"barred", "allowed"} {
+		join(t, b, mqtt.V5, id, persistent).subscribed("$share/g/t", 1)
+	}
+	allowed := join(t, b, mqtt.V5, "allowed", persistent)
+	pub := join(t, b, mqtt.V5, "pub")
+	for i := range 4 {
+		pub.publish("t", fmt.Sprint(i), 1)
+		m := allowed.message("t", fmt.Sprint(i))
+		allowed.send(&packet.Puback{ID: m.ID})
+	}
+	allowed.leave()
+	pub.publish("t", "waits", 1)
+	join(t, b, mqtt.V5, "allowed", persistent).message("t", "waits")
+}
+
 func TestSharedMessagesOfALeavingMemberGoToAnother(t *testing.T) {
 	b := start(t, Options{})
 	one := join(t, b, mqtt.V5, "one")

@@ -4,11 +4,14 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/hex"
+	"errors"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"go.uber.org/goleak"
 
 	"gateway/mqtt"
@@ -175,6 +178,36 @@ func TestConnectionsAreBounded(t *testing.T) {
 	if n := b.Stats().TurnedAway; n != 1 {
 		t.Errorf("%d turned away, want 1", n)
 	}
+}
+
+// A connection to a WebSocket port counts before it speaks WebSocket, and must begin to in time.
+func TestConnectionsBeforeTheUpgradeAreBounded(t *testing.T) {
+	b := start(t, Options{
+		Listen: []Listener{{Address: "127.0.0.1:0", WebSocket: true}},
+		Limits: Limits{Pending: 2, ConnectTimeout: 100 * time.Millisecond},
+	})
+	until(t, "it listens", func() bool { return b.Addrs()[0] != nil })
+	var peers []*peer
+	for range 3 {
+		nc, err := net.Dial("tcp", b.Addrs()[0].String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		peers = append(peers, newPeer(t, nc, mqtt.V5))
+	}
+	for _, p := range peers { // the third at once, the others when their time is up
+		if _, err := p.next(patience); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("a connection that says nothing: %v", err)
+		}
+	}
+	if n := b.Stats().TurnedAway; n != 1 {
+		t.Errorf("%d turned away, want 1", n)
+	}
+	ws, _, err := websocket.Dial(t.Context(), "ws://"+b.Addrs()[0].String(), &websocket.DialOptions{Subprotocols: []string{"mqtt"}})
+	if err != nil {
+		t.Fatal("no room again:", err)
+	}
+	ws.CloseNow()
 }
 
 // [MQTT-3.8.4-5] [MQTT-3.8.4-6]

@@ -15,7 +15,7 @@ import (
 )
 
 // open starts to listen.
-func (l Listener) open(ctx context.Context) (net.Listener, error) {
+func (b *Broker) open(ctx context.Context, l Listener) (net.Listener, error) {
 	if l.network() == "unix" {
 		if err := removeStale(l.Address); err != nil {
 			return nil, err
@@ -29,7 +29,7 @@ func (l Listener) open(ctx context.Context) (net.Listener, error) {
 	}
 	switch {
 	case l.WebSocket:
-		return listenWebSocket(ln, l.TLS), nil
+		return listenWebSocket(ln, l.TLS, b.opt.Limits.Pending, b.opt.Limits.ConnectTimeout, b.turnedAway), nil
 	case l.TLS != nil:
 		return tls.NewListener(ln, l.TLS), nil
 	}
@@ -47,7 +47,7 @@ func (b *Broker) listen(ctx context.Context, i int) {
 	pause := minListenPause
 	last := ""
 	for ctx.Err() == nil {
-		ln, err := l.open(ctx)
+		ln, err := b.open(ctx, l)
 		if err == nil {
 			pause, last = minListenPause, ""
 			b.log.Info("listening", "address", ln.Addr(), "tls", l.TLS != nil, "websocket", l.WebSocket)
@@ -155,6 +155,11 @@ func (b *Broker) Serve(ln net.Listener) error {
 	}
 }
 
+func (b *Broker) turnedAway(nc net.Conn) {
+	b.stats.turnedAway.Add(1)
+	b.refused("too many connections", "address", nc.RemoteAddr())
+}
+
 // ServeConn serves one connection on a goroutine of its own and returns at once. What is no socket, such
 // as one end of a net.Pipe, counts as this machine's own.
 func (b *Broker) ServeConn(nc net.Conn) {
@@ -162,8 +167,7 @@ func (b *Broker) ServeConn(nc net.Conn) {
 	l := &b.opt.Limits
 	if b.closed.Load() || len(b.conns) >= l.Connections || b.pending.Load() >= int64(l.Pending) {
 		b.mu.Unlock()
-		b.stats.turnedAway.Add(1)
-		b.refused("too many connections", "address", nc.RemoteAddr())
+		b.turnedAway(nc)
 		nc.Close()
 		return
 	}

@@ -188,10 +188,13 @@ func (b *Broker) route(topic string, s *session, client *Client) *route {
 	case client != nil && !b.allow(client, Publish, topic):
 		r.refused = mqtt.NotAuthorized
 	}
-	r.targets, r.gen = b.subs.route(topic, s, func(to *session) bool {
-		return b.allow(to.ident.Load(), Receive, topic)
-	})
+	r.targets, r.gen = b.subs.route(topic, s, func(to *session) bool { return b.mayHave(to, topic) })
 	return r
+}
+
+// mayHave asks the ACL whether a session's client may receive what is published to a topic.
+func (b *Broker) mayHave(s *session, topic string) bool {
+	return b.allow(s.ident.Load(), Receive, topic)
 }
 
 // allow asks the ACL. Nobody but the broker publishes to $SYS (4.7.2).
@@ -221,7 +224,7 @@ func (b *Broker) publish(w *worker, r *route, from *session, id uint16) (after u
 	w.picked = w.picked[:0]
 	for i := range targets {
 		if g := targets[i].group; g != nil {
-			if m := g.pick(); m != nil && b.allow(m.sess.ident.Load(), Receive, r.topic) {
+			if m := g.pick(func(s *session) bool { return b.mayHave(s, r.topic) }); m != nil {
 				w.picked = append(w.picked, ofMember(m))
 			}
 		}

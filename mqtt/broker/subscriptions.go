@@ -38,23 +38,29 @@ type shareGroup struct {
 	turn    int
 }
 
-// pick returns whose turn it is: the next member that is online, or, with none online, the next one.
-func (g *shareGroup) pick() *subscription {
+// pick returns whose turn it is of those who may have the message: the next member that is online, or, with none
+// online, the next one; nil where nobody may.
+func (g *shareGroup) pick(may func(*session) bool) *subscription {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	n := len(g.members)
+	away := -1
 	for i := range n {
-		m := g.members[(g.turn+i)%n]
-		if m.sess.online.Load() {
-			g.turn = (g.turn + i + 1) % n
+		at := (g.turn + i) % n
+		m := g.members[at]
+		if online := m.sess.online.Load(); !online && away >= 0 || !may(m.sess) {
+			continue
+		} else if online {
+			g.turn = (at + 1) % n
 			return m
 		}
+		away = at
 	}
-	if n == 0 {
+	if away < 0 {
 		return nil
 	}
-	g.turn = (g.turn + 1) % n
-	return g.members[g.turn]
+	g.turn = (away + 1) % n
+	return g.members[away]
 }
 
 // subscriptions is the tree of all filters. gen changes with each change of it, which outdates the

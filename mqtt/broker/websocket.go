@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"sync"
@@ -21,16 +23,27 @@ type wsListener struct {
 	done   chan struct{}
 	once   sync.Once
 	serves sync.WaitGroup
+
+	pending    int
+	turnedAway func(net.Conn)
+	mu         sync.Mutex
+	fresh      map[net.Conn]struct{} // those that do not speak WebSocket yet
 }
 
-func listenWebSocket(ln net.Listener, t *tls.Config) net.Listener {
-	l := &wsListener{Listener: ln, conns: make(chan net.Conn), done: make(chan struct{})}
+// listenWebSocket makes a listener of WebSockets from one of sockets. At most pending connections are not
+// upgraded yet, for timeout each; the others are closed and reported to turnedAway.
+func listenWebSocket(ln net.Listener, t *tls.Config, pending int, timeout time.Duration, turnedAway func(net.Conn)) net.Listener {
+	l := &wsListener{
+		Listener: ln, conns: make(chan net.Conn), done: make(chan struct{}),
+		pending: pending, turnedAway: turnedAway, fresh: make(map[net.Conn]struct{}),
+	}
 	l.srv = &http.Server{
 		Handler:           l,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       10 * time.Second,
+		ReadHeaderTimeout: timeout,
 		MaxHeaderBytes:    16 << 10,
 		TLSConfig:         t,
+		ConnState:         l.count,
+		ErrorLog:          log.New(io.Discard, "", 0), // it would go to the standard error, one line for each stranger
 	}
 	if t != nil {
 		t = t.Clone()
@@ -39,6 +52,22 @@ func listenWebSocket(ln net.Listener, t *tls.Config) net.Listener {
 	}
 	l.serves.Go(func() { l.srv.Serve(ln) })
 	return l
+}
+
+// count keeps the number of connections that are not upgraded within bounds.
+func (l *wsListener) count(nc net.Conn, state http.ConnState) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case state == http.StateHijacked || state == http.StateClosed:
+		delete(l.fresh, nc)
+	case state != http.StateNew:
+	case len(l.fresh) < l.pending:
+		l.fresh[nc] = struct{}{}
+	default:
+		nc.Close()
+		l.turnedAway(nc)
+	}
 }
 
 func (l *wsListener) Accept() (net.Conn, error) {
