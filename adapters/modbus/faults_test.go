@@ -146,8 +146,8 @@ func TestALineLostInTheMiddleOfAnAnswerIsAnErrorAtOnce(t *testing.T) {
 	})
 }
 
-// Fault 5, and thingsboard-gateway#905, device-modbus-go#685: commands and polls from many goroutines
-// collided on the line.
+// Fault 5, and thingsboard-gateway#905, #1841, device-modbus-go#685, telegraf#7523: commands and polls
+// from many goroutines collided on the line.
 func TestManyWritersAndThePollShareOneLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := sim.NewModbus()
