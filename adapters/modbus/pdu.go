@@ -92,3 +92,8 @@ func encapsulatedLen(b []byte) int {
 	}
 	return at
 }
+
+// readOnly tells whether a request may be repeated without being asked for.
+func readOnly(pdu []byte) bool {
+	return len(pdu) > 0 && (pdu[0] >= 1 && pdu[0] <= 4 || pdu[0] == fnEncapsulated)
+}
