@@ -335,3 +335,52 @@ func TestOddIntervalsDoNotKeepTheLoopAwake(t *testing.T) {
 		}
 	})
 }
+
+// Fifty devices on one wire at 19200 baud, among them one with a bad register, one that is silent, one
+// that is busy and one whose answers are damaged: all others give every value in every cycle.
+func TestFiftyDevicesOnOneWire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const char = 11 * time.Second / 19200
+		m := sim.NewModbus()
+		s := newSink()
+		var sent, answered []frameAt
+		o := modbus.Options{Framing: modbus.RTU, Port: port.Config{Name: "p", Baud: 19200, Parity: port.ParityEven},
+			Open: recordedLine(t, char, m.ServeRTU, &sent, &answered), Sink: s}
+		for unit := byte(1); unit <= 50; unit++ {
+			m.Unit(unit).Set(sim.HoldingRegisters, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
+			o.Devices = append(o.Devices, modbus.Device{Name: "dev" + itoa(int(unit)), Unit: unit, Interval: 5 * time.Second, Timeout: 200 * time.Millisecond, Points: registers(t, 0, 10)})
+		}
+		m.Unit(10).Clear(sim.HoldingRegisters, 4)
+		m.Unit(20).Always(&sim.ModbusFault{Silent: true})
+		m.Unit(30).Always(&sim.ModbusFault{Exception: 6})
+		m.Unit(40).Always(&sim.ModbusFault{Corrupt: true})
+		b, stop := start(t, o)
+		time.Sleep(10*time.Minute + 4*time.Second)
+		stop()
+		for _, d := range b.Status().Devices {
+			samples := s.of(d.Device)
+			bad := map[string]adapters.Reason{"dev10": "refused: exception 2", "dev20": adapters.ReasonTimeout, "dev30": adapters.ReasonBusy, "dev40": adapters.ReasonChecksum}[d.Device]
+			if bad == "" || d.Device == "dev10" {
+				if len(samples) != 121 || d.Overruns != 0 {
+					t.Errorf("%s gave %d samples, want 121, and missed %d", d.Device, len(samples), d.Overruns)
+				}
+			}
+			for i, sample := range samples {
+				for _, r := range sample.Readings {
+					wrong := bad
+					if d.Device == "dev10" && r.Point != 4 {
+						wrong = ""
+					}
+					if r.Reason != wrong || wrong == "" && r.Value != adapters.UintValue(uint64(r.Point)) {
+						t.Fatalf("%s, r%d, cycle %d: %v %q, want %q", d.Device, r.Point, i, r.Value, r.Reason, wrong)
+					}
+				}
+			}
+		}
+		for i := 1; i < len(sent); i++ {
+			if gap := sent[i].at.Sub(sent[i-1].at) - time.Duration(sent[i-1].size)*char; gap < 7*char/2 {
+				t.Fatalf("request %d came %v after the one before", i, gap)
+			}
+		}
+	})
+}

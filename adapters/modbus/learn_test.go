@@ -80,6 +80,40 @@ func TestOneBadRegisterHurtsNobody(t *testing.T) {
 	}, 100, nil)
 }
 
+// At the edges of a block as in its middle, registers and bits.
+func TestBadAddressesAtTheEdgesAreFound(t *testing.T) {
+	learn(t, func(t *testing.T, u *sim.ModbusUnit, s *sink) {
+		u.Set(sim.Coils, 0, make([]uint16, 50)...)
+		settle(t, s, 2)
+		for _, a := range []uint16{0, 1, 48, 49} {
+			u.Clear(sim.HoldingRegisters, a)
+			u.Clear(sim.Coils, a)
+		}
+		for range 3 {
+			sample := s.next(t)
+			for i := range 100 {
+				n, w := i%50, good(adapters.UintValue(uint64(i)))
+				if i >= 50 {
+					w = good(adapters.BoolValue(false))
+				}
+				if n < 2 || n > 47 {
+					w = bad("refused: exception 2")
+				}
+				want(t, sample, "r"+itoa(i), w)
+			}
+		}
+		u.Requests()
+		s.next(t)
+		if n := len(u.Requests()); n != 2 {
+			t.Errorf("%d requests once it is known", n)
+		}
+	}, 100, func(d *modbus.Device) {
+		for i := 50; i < 100; i++ {
+			d.Points[i] = point("r"+itoa(i), modbus.Coil, uint16(i-50), field(t, "bool"))
+		}
+	})
+}
+
 func TestManyBadRegistersAreFoundInAFewCycles(t *testing.T) {
 	learn(t, func(t *testing.T, u *sim.ModbusUnit, s *sink) {
 		settle(t, s, 1)
