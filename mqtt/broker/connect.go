@@ -34,6 +34,10 @@ func (c *conn) accept(f packet.Frame) error {
 	return nil
 }
 
+// bridgeVersion is the bit that a bridge of Mosquitto adds to its version to say what it is, until it is told
+// that the version is not known.
+const bridgeVersion mqtt.Version = 0x80
+
 // refuseConnect sends a refusing CONNACK where the version has one for the reason.
 func (c *conn) refuseConnect(code mqtt.ReasonCode, err error) {
 	ack := packet.Connack{Code: code}
@@ -54,8 +58,9 @@ func (c *conn) refuseConnect(code mqtt.ReasonCode, err error) {
 			c.seal(nil)
 			return
 		}
-		// Later versions understand the newest form, earlier ones the oldest [MQTT-3.1.2-2].
-		if c.version > mqtt.V5 {
+		// Later versions understand the newest form, earlier ones the oldest [MQTT-3.1.2-2]. So do the bridges
+		// of Mosquitto, which first try versions 3 and 4 with the highest bit set.
+		if c.version > mqtt.V5 && c.version < bridgeVersion {
 			c.version = mqtt.V5
 		} else {
 			c.version = mqtt.V31

@@ -120,7 +120,7 @@ func TestARefusalFitsTheClientsMaximum(t *testing.T) {
 
 	for limit, told := range map[uint32]bool{6: false, 200: true} {
 		p = dial(t, b, mqtt.V5)
-		p.send(&packet.Connect{Version: mqtt.V5, Will: &packet.Will{Topic: "t", QoS: 3}, Properties: func() (ps packet.Properties) {
+		p.send(&packet.Connect{Version: mqtt.V5, Will: &packet.Will{Topic: "#"}, Properties: func() (ps packet.Properties) {
 			ps.SetMaximumPacketSize(limit)
 			return ps
 		}()})

@@ -60,6 +60,9 @@ func (p *Connect) Append(dst []byte, _ mqtt.Version) ([]byte, error) {
 	var willSet uint64
 	var willProps int
 	if w := p.Will; w != nil {
+		if w.QoS > mqtt.ExactlyOnce {
+			return dst, ErrQoS
+		}
 		flags |= flagWill | byte(w.QoS)<<3
 		if w.Retain {
 			flags |= flagWillRetain
@@ -117,19 +120,28 @@ func (p *Connect) Append(dst []byte, _ mqtt.Version) ([]byte, error) {
 	return out, nil
 }
 
+// lenient31 clears the connect flags that MQTT 3.1 says are to be disregarded: bit 0, which was not used, and
+// the will's qos and retain without a will.
+func lenient31(flags byte) byte {
+	if flags &^= 1; flags&flagWill == 0 {
+		flags &^= flagWillRetain | 3<<3
+	}
+	return flags
+}
+
 // Decode takes the version from the packet and leaves it in p.Version, also when it fails for an
 // unknown one, so that a server knows how to answer. An identifier that the version does not allow
 // fails with ClientIDNotValid once everything else proved right.
 func (p *Connect) Decode(f Frame, _ mqtt.Version) error {
 	*p = Connect{}
 	c := cursor{b: f.Body, typ: CONNECT}
-	if err := fixedFlags(f, mqtt.V311, "MQTT-2.1.3-1"); err != nil {
-		return err
-	}
 	name := c.utf8()
 	p.Version = mqtt.Version(c.byte())
 	if c.err != nil {
 		return c.err
+	}
+	if err := fixedFlags(f, p.Version, "MQTT-2.1.3-1"); err != nil {
+		return err
 	}
 	switch {
 	case string(name) == "MQTT" && (p.Version == mqtt.V311 || p.Version == mqtt.V5):
@@ -141,7 +153,10 @@ func (p *Connect) Decode(f Frame, _ mqtt.Version) error {
 	}
 	flags := c.byte()
 	p.KeepAlive = c.uint16()
-	if c.err == nil && flags&1 != 0 && p.Version != mqtt.V31 {
+	if p.Version == mqtt.V31 {
+		flags = lenient31(flags)
+	}
+	if c.err == nil && flags&1 != 0 {
 		c.malformed("MQTT-3.1.2-3", "reserved connect flag is set")
 	}
 	p.CleanStart = flags&flagCleanStart != 0
@@ -168,16 +183,19 @@ func (p *Connect) Decode(f Frame, _ mqtt.Version) error {
 		}
 		w.Topic = c.topicName("", "MQTT-4.7.1-1")
 		if c.err == nil && w.Topic == "" {
-			c.fail(mqtt.TopicNameInvalid, "MQTT-4.7.3-1", "will topic is empty")
+			c.malformed("MQTT-4.7.3-1", "will topic is empty")
 		}
 		w.Payload = c.binary()
 		p.Will = w
 	}
-	if flags&flagUsername != 0 {
+	// In 3.1 the remaining length counts for more than the flags: a user name or password may be missing
+	// (CONNECT of the MQTT V3.1 protocol specification).
+	missing := func() bool { return p.Version == mqtt.V31 && c.left() == 0 }
+	if flags&flagUsername != 0 && !missing() {
 		p.HasUsername = true
 		p.Username = c.string("")
 	}
-	if flags&flagPassword != 0 {
+	if flags&flagPassword != 0 && !missing() {
 		p.HasPassword = true
 		p.Password = c.binary()
 	}

@@ -207,6 +207,11 @@ func TestWhatCannotBeEncoded(t *testing.T) {
 		{"will payload", &Connect{Version: mqtt.V5, Will: &Will{Topic: "a", Payload: []byte(long)}}, ErrTooLong},
 		{"user property", &Publish{Topic: "a", Properties: props(func(p *Properties) { p.SetUser([]mqtt.UserProperty{{Value: long}}) })}, ErrTooLong},
 		{"payload", &Publish{Topic: "a", Payload: big}, ErrTooLarge},
+		{"qos 3", &Publish{Topic: "a", QoS: 3, ID: 1}, ErrQoS},
+		{"qos 3 of a will", &Connect{Version: mqtt.V5, Will: &Will{Topic: "a", QoS: 3}}, ErrQoS},
+		{"qos 3 of a subscription", &Subscribe{ID: 1, Subscriptions: []mqtt.Subscription{{Filter: "a", QoS: 3}}}, ErrQoS},
+		{"subscription identifier 0", &Publish{Topic: "a", Properties: props(func(p *Properties) { p.SetSubscriptionID(1, 0) })}, ErrSubID},
+		{"subscription identifier of five bytes", &Publish{Topic: "a", Properties: props(func(p *Properties) { p.SetSubscriptionID(1 << 28) })}, ErrSubID},
 	} {
 		dst := []byte("kept")
 		out, err := c.p.Append(dst, mqtt.V5)
@@ -310,6 +315,7 @@ func TestReaderRefuses(t *testing.T) {
 		{"30 ff ff ff ff", 0, &Error{Code: mqtt.MalformedPacket}},
 		{"30 80 00", 0, &Error{Code: mqtt.MalformedPacket}},
 		{"00 00", 0, &Error{Code: mqtt.MalformedPacket}},
+		{"0a", 0, &Error{Code: mqtt.MalformedPacket}}, // nothing more is waited for
 		{"30 7f", 100, &Error{Code: mqtt.PacketTooLarge}},
 		{"30 ff ff ff 7f", 1000, &Error{Code: mqtt.PacketTooLarge}},
 	} {

@@ -67,7 +67,8 @@ type Packet interface {
 	Type() Type
 	// Append encodes the packet for a version and appends it to dst. What the version has no room
 	// for is left out. It fails on what cannot be encoded: a string of more than 65,535 bytes, a
-	// packet of more than 268,435,455, a packet identifier of 0; dst is returned unchanged then.
+	// packet of more than 268,435,455, a packet identifier of 0, a quality of service of 3; dst is returned
+	// unchanged then. Whether strings are valid is for the caller to see to.
 	Append(dst []byte, v mqtt.Version) ([]byte, error)
 	// Decode sets the packet to what a frame of its type holds. Errors are *Error.
 	Decode(f Frame, v mqtt.Version) error
@@ -159,6 +160,8 @@ var (
 	ErrNoID     = errors.New("mqtt packet: packet identifier is 0")
 	ErrVersion  = errors.New("mqtt packet: protocol version has no such packet")
 	ErrEmpty    = errors.New("mqtt packet: no topic filter")
+	ErrQoS      = errors.New("mqtt packet: qos is none of 0, 1, 2")
+	ErrSubID    = errors.New("mqtt packet: subscription identifier is not within 1 to 268435455")
 )
 
 // maxRemaining is what four bytes of remaining length can say (2.1.4).
@@ -172,7 +175,7 @@ func fixedFlags(f Frame, v mqtt.Version, statement string) error {
 	case PUBREL, SUBSCRIBE, UNSUBSCRIBE:
 		want = 2
 	}
-	if f.Flags == want || v == mqtt.V31 && f.Type != CONNECT {
+	if f.Flags == want || v == mqtt.V31 {
 		return nil
 	}
 	return &Error{Code: mqtt.MalformedPacket, Type: f.Type, Statement: statement, Detail: "reserved flags of the fixed header are wrong"}

@@ -200,7 +200,7 @@ func (p *Properties) allowed(t Type) uint64 {
 }
 
 // size returns the encoded size of the properties in set, without the length before them, or
-// ErrTooLong.
+// ErrTooLong or ErrSubID.
 func (p *Properties) size(set uint64) (int, error) {
 	n, long := 0, false
 	text := func(l int) {
@@ -236,6 +236,9 @@ func (p *Properties) size(set uint64) (int, error) {
 			text(len(p.AuthData))
 		case PropSubscriptionID:
 			for _, id := range p.SubscriptionID {
+				if id == 0 || id > maxRemaining { // (3.8.2.1.2)
+					return 0, ErrSubID
+				}
 				n += 1 + sizeVarint(int(id))
 			}
 		case PropUser:

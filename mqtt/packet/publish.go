@@ -32,8 +32,11 @@ func (p *Publish) Append(dst []byte, v mqtt.Version) ([]byte, error) {
 
 // append also returns where in the result the packet identifier stands.
 func (p *Publish) append(dst []byte, v mqtt.Version) (out []byte, idAt int, err error) {
-	if len(p.Topic) > mqtt.MaxString {
+	switch {
+	case len(p.Topic) > mqtt.MaxString:
 		return dst, 0, ErrTooLong
+	case p.QoS > mqtt.ExactlyOnce:
+		return dst, 0, ErrQoS // [MQTT-3.3.1-4]
 	}
 	first := byte(PUBLISH)<<4 | byte(p.QoS)<<1
 	if p.Retain {
@@ -101,7 +104,7 @@ func (p *Publish) Decode(f Frame, v mqtt.Version) error {
 	if p.Topic == "" && c.err == nil {
 		switch {
 		case v != mqtt.V5:
-			c.fail(mqtt.TopicNameInvalid, "MQTT-4.7.3-1", "topic name is empty")
+			c.malformed("MQTT-4.7.3-1", "topic name is empty")
 		case !p.Properties.Has(PropTopicAlias):
 			c.protocol("", "topic name is empty and there is no topic alias")
 		}

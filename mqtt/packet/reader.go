@@ -82,6 +82,9 @@ func (r *Reader) Close() {
 // little of it is there. A packet that must be refused is an error.
 func (r *Reader) length() (head, size int, err error) {
 	b := r.buf[r.start:r.end]
+	if len(b) > 0 && Type(b[0]>>4) == 0 {
+		return 0, 0, &Error{Code: mqtt.MalformedPacket, Detail: "control packet type is reserved"}
+	}
 	if len(b) < 2 {
 		return 0, 0, nil
 	}
@@ -118,11 +121,7 @@ func (r *Reader) Next() (Frame, error) {
 		if size > 0 && size <= r.end-r.start {
 			b := r.buf[r.start : r.start+size : r.start+size]
 			r.start += size
-			f := Frame{Type: Type(b[0] >> 4), Flags: b[0] & 0x0f, Body: b[head:]}
-			if f.Type == 0 {
-				return Frame{}, &Error{Code: mqtt.MalformedPacket, Type: 0, Statement: "", Detail: "control packet type is reserved"}
-			}
-			return f, nil
+			return Frame{Type: Type(b[0] >> 4), Flags: b[0] & 0x0f, Body: b[head:]}, nil
 		}
 		if r.err != nil {
 			if r.err == io.EOF && r.end > r.start {

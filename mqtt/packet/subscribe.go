@@ -31,8 +31,11 @@ func (p *Subscribe) Append(dst []byte, v mqtt.Version) ([]byte, error) {
 	n := 2
 	for i := range p.Subscriptions {
 		l := len(p.Subscriptions[i].Filter)
-		if l > mqtt.MaxString {
+		switch {
+		case l > mqtt.MaxString:
 			return dst, ErrTooLong
+		case p.Subscriptions[i].QoS > mqtt.ExactlyOnce:
+			return dst, ErrQoS
 		}
 		n += 3 + l
 	}

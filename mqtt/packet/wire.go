@@ -193,12 +193,14 @@ func (c *cursor) keep(b []byte, old string) string {
 }
 
 // topicName reads a topic name, which the statement forbids to hold a wildcard. An empty one passes.
+// Topic name invalid, 0x90, is not for this: it says that a well-formed name is not accepted (3.14.2.1),
+// and so does topic filter invalid, 0x8F.
 func (c *cursor) topicName(old, statement string) string {
 	b := c.binary()
 	if !plain(b) {
 		c.check(b)
 		if bytes.IndexByte(b, '+') >= 0 || bytes.IndexByte(b, '#') >= 0 {
-			c.fail(mqtt.TopicNameInvalid, statement, "topic name contains a wildcard")
+			c.malformed(statement, "topic name contains a wildcard")
 		}
 		if c.err != nil {
 			return ""
@@ -211,7 +213,7 @@ func (c *cursor) topicName(old, statement string) string {
 func (c *cursor) topicFilter() string {
 	s := c.string("")
 	if c.err == nil && !mqtt.ValidTopicFilter(s) {
-		c.fail(mqtt.TopicFilterInvalid, filterStatement(s), "topic filter is not valid")
+		c.malformed(filterStatement(s), "topic filter is not valid")
 	}
 	return s
 }
