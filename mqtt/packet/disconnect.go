@@ -55,7 +55,8 @@ func decodeCode(f Frame, v mqtt.Version, flags, codes string, code *mqtt.ReasonC
 		if !validCode(f.Type, *code) {
 			c.protocol(codes, "reason code is not one of this packet's")
 		}
-		if c.left() > 0 {
+		// A DISCONNECT may end after its reason code (3.14.2.2.1), an AUTH only before it (3.15.2.1).
+		if c.left() > 0 || f.Type == AUTH {
 			p.decode(&c, f.Type)
 		}
 	}

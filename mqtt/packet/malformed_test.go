@@ -128,6 +128,7 @@ var malformed = []struct {
 	{"reason code of another packet in UNSUBACK", 5, "b0 04 0001 00 01", mqtt.ProtocolError, "MQTT-3.11.3-2"},
 	// 3.14, 3.15.
 	{"reason code of another packet in DISCONNECT", 5, "e0 01 01", mqtt.ProtocolError, "MQTT-3.14.2-1"},
+	{"AUTH without a property length", 5, "f0 01 18", mqtt.MalformedPacket, ""},
 	{"reason code of another packet in AUTH", 5, "f0 02 04 00", mqtt.ProtocolError, "MQTT-3.15.2-1"},
 }
 
