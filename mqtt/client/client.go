@@ -177,7 +177,7 @@ func (c *Client) Stats() Stats {
 
 // Run keeps the client connected until ctx ends, then says DISCONNECT and returns nil; what is not
 // acknowledged is done with ErrClosed. It returns an error only when it is called twice. Every
-// goroutine of the client has ended when it returns.
+// goroutine of the client has ended when it returns; it waits for a handler that is at work.
 func (c *Client) Run(ctx context.Context) error {
 	c.mu.Lock()
 	if c.started {
@@ -215,12 +215,14 @@ func (c *Client) Run(ctx context.Context) error {
 func (c *Client) connectForever(ctx context.Context) {
 	versions := make([]mqtt.Version, len(c.urls)) // what each server turned out to speak; 0: not known
 	failures, evictions, at := 0, 0, 0
+	gaveWay := time.Duration(0) // the last pause that was made for another client with our identifier
 	for ctx.Err() == nil {
 		u := c.urls[at]
 		l, err := c.connect(ctx, u, &versions[at])
 		established := err == nil
 		began := time.Now()
 		if established {
+			c.attach(l)
 			c.report(l.state)
 			c.log.Info("mqtt client: connected", "url", u.Redacted(), "version", l.v, "session", l.state.SessionPresent)
 			err = l.serve(ctx)
@@ -231,19 +233,23 @@ func (c *Client) connectForever(ctx context.Context) {
 			}
 			return
 		}
-		lasted := established && time.Since(began) >= c.opt.Backoff.Healthy
+		age := time.Since(began)
+		lasted := established && age >= c.opt.Backoff.Healthy
 		if lasted {
-			failures, evictions = 0, 0
+			failures = 0
+			// The other one may be as patient as we are, and then it is its pause that was quiet.
+			if age >= c.opt.Backoff.Healthy+2*gaveWay {
+				evictions, gaveWay = 0, 0
+			}
 		}
 		failures++
 		st := State{URL: u.Redacted(), Since: time.Now(), Err: err, Reason: reasonOf(err), Attempt: failures}
+		// 3.1.1 has no word for it: thrown out soon after having been let in, time and again.
+		thrown := st.Reason == mqtt.SessionTakenOver || established && !lasted && isClosed(err)
 		switch {
-		case st.Reason == mqtt.SessionTakenOver:
+		case thrown:
 			evictions++
-		case established && !lasted && isClosed(err):
-			// 3.1.1 has no word for it: thrown out soon after having been let in, time and again.
-			evictions++
-		default:
+		case gaveWay == 0:
 			evictions = 0
 		}
 		_, left := errors.AsType[*abandoned](err)
@@ -253,12 +259,13 @@ func (c *Client) connectForever(ctx context.Context) {
 		if at == 0 {
 			st.RetryIn = c.opt.Backoff.pause((failures-1)/len(c.urls) + 1)
 		}
-		if st.Reason == mqtt.SessionTakenOver || evictions >= suspicious {
+		if st.Reason == mqtt.SessionTakenOver || thrown && evictions >= suspicious {
 			st.Evicted = evictions
 			// Where the server has not said so it is a guess, and a link that breaks often looks the same:
 			// the guess is told, but no pause is longer for it.
 			if st.Reason == mqtt.SessionTakenOver {
-				st.RetryIn = max(st.RetryIn, evicted.pause(evictions))
+				gaveWay = evicted.pause(evictions)
+				st.RetryIn = max(st.RetryIn, gaveWay)
 			}
 			c.log.Warn("mqtt client: thrown out by the server again; probably another client uses the same client identifier",
 				"url", st.URL, "client_id", c.clientID(), "times", evictions, "retry_in", st.RetryIn)

@@ -102,7 +102,6 @@ func (c *Client) attempt(ctx context.Context, u *url.URL, v mqtt.Version) (l *li
 		return nil, errors.New("server resumed a session although a clean start was asked for")
 	}
 	l.agree(u, req, ack)
-	c.attach(l, ack.SessionPresent)
 	return l, nil
 }
 
@@ -202,7 +201,7 @@ func (l *link) authenticate(ctx context.Context, f packet.Frame) error {
 		return err
 	}
 	a := l.c.opt.Auth
-	if in.Properties.Has(packet.PropAuthMethod) && in.Properties.AuthMethod != a.Method() {
+	if !in.Properties.Has(packet.PropAuthMethod) || in.Properties.AuthMethod != a.Method() {
 		return &packet.Error{Code: mqtt.ProtocolError, Type: packet.AUTH, Statement: "MQTT-4.12.0-5", Detail: "authentication method is not the one of CONNECT"}
 	}
 	switch in.Code {
@@ -254,6 +253,11 @@ func (l *link) agree(u *url.URL, req *packet.Connect, ack *packet.Connack) {
 	if q.Has(packet.PropServerKeepAlive) {
 		l.keepAlive = time.Duration(q.ServerKeepAlive) * time.Second // [MQTT-3.2.2-21]
 	}
+	// A server that needs no sign of life from us, with a server keep alive of 0, is still asked for one of its
+	// own: a dead link would not be noticed otherwise. PINGREQ is allowed at any time (3.1.2.10).
+	if l.probe = l.keepAlive; l.probe == 0 {
+		l.probe = o.KeepAlive
+	}
 	l.window = o.MaxInflight
 	receive := uint16(math.MaxUint16)
 	if q.Has(packet.PropReceiveMaximum) {
@@ -273,6 +277,8 @@ func (l *link) agree(u *url.URL, req *packet.Connect, ack *packet.Connack) {
 		l.maxQoS = q.MaximumQoS // [MQTT-3.2.2-11]
 	}
 	l.noRetain = q.Has(packet.PropRetainAvailable) && !q.RetainAvailable // [MQTT-3.2.2-14]
+	l.noWildcard = q.Has(packet.PropWildcardAvailable) && !q.WildcardAvailable
+	l.noShared = q.Has(packet.PropSharedSubscriptionsAvl) && !q.SharedAvailable
 	if q.Has(packet.PropTopicAliasMaximum) && o.TopicAliases > 0 {
 		l.maxAliases = min(o.TopicAliases, int(q.TopicAliasMaximum)) // [MQTT-3.2.2-17]
 		l.aliases = map[string]uint16{}
@@ -293,9 +299,13 @@ func (l *link) agree(u *url.URL, req *packet.Connect, ack *packet.Connack) {
 }
 
 // attach makes a link the client's connection.
-func (c *Client) attach(l *link, present bool) {
+func (c *Client) attach(l *link) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	present := l.state.SessionPresent
+	// The server may have a session of an earlier process of ours, and that knows nothing of what is half done. 3.2.2.1.1 asks
+	// for hanging up then, which would throw away what the server has for us; so it is taken over, with care.
+	c.out.inherit(present, c.stats.Connects == 0)
 	c.id = l.state.ClientID
 	c.stats.Connects++
 	c.out.restart(present)
@@ -313,7 +323,9 @@ func (c *Client) detach(l *link) {
 	// Requests are no part of the session: those not answered are made again.
 	var again []*request
 	for _, r := range c.out.requests {
-		again = append(again, r)
+		if !r.abandoned {
+			again = append(again, r)
+		}
 	}
 	clear(c.out.requests)
 	c.waiting = append(sortRequests(again), c.waiting...)

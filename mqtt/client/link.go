@@ -18,6 +18,8 @@ const (
 	// many a server takes: Mosquitto hangs up on a client of 3.1.1 that has more than 20 open (its
 	// max_inflight_messages), and others have limits near that.
 	silentQoS2 = 20
+	// writeBytes is what one deadline is for: on the slowest of lines it takes some seconds.
+	writeBytes = 16 << 10
 	// batchBytes is about how much is written at once, so that a lost connection leaves little in doubt.
 	batchBytes = 64 << 10
 	// maxControl bounds answers that wait to be written: a server that makes us owe more does not read.
@@ -37,12 +39,16 @@ type link struct {
 
 	// Agreed on in CONNACK.
 	keepAlive  time.Duration
-	window     int // QoS 1 and 2 messages on the wire at once
-	window2    int // QoS 2 ones
+	probe      time.Duration // after how much silence the server is asked for a sign of life; 0: never
+	window     int           // QoS 1 and 2 messages on the wire at once
+	window2    int           // QoS 2 ones
 	maxPacket  int
 	maxQoS     mqtt.QoS
 	noRetain   bool
+	noWildcard bool
+	noShared   bool
 	maxAliases int
+	ackTimeout time.Duration // of the options; 0: never
 
 	wake   chan struct{} // there may be something to write
 	dead   chan struct{} // closed by end
@@ -52,10 +58,14 @@ type link struct {
 	start     time.Time
 	lastRead  atomic.Int64 // time since start
 	lastWrite atomic.Int64
+	writing   atomic.Bool
+	pinged    atomic.Int64 // when the last PINGREQ had been written; 0: the one that is due has not been yet
 
 	// Guarded by c.mu.
-	control  []byte // packets to write before any PUBLISH
-	unacked  int    // QoS 1 and 2 messages received and not acknowledged
+	control  []byte        // packets to write before any PUBLISH
+	ping     bool          // a PINGREQ is to be written
+	acked    time.Duration // since start: when the server last acknowledged something, or had nothing to
+	unacked  int           // QoS 1 and 2 messages received and not acknowledged
 	stopping bool
 	final    []byte // the last packet to write
 
@@ -71,7 +81,7 @@ type link struct {
 }
 
 func newLink(c *Client, nc net.Conn, v mqtt.Version) *link {
-	l := &link{c: c, nc: nc, v: v, wake: make(chan struct{}, 1), dead: make(chan struct{}), start: time.Now()}
+	l := &link{c: c, nc: nc, v: v, wake: make(chan struct{}, 1), dead: make(chan struct{}), start: time.Now(), ackTimeout: max(0, c.opt.AckTimeout)}
 	l.r = packet.NewReader((*stamped)(l), int(min(c.opt.MaxPacket, 1<<28+4)), nil)
 	return l
 }
@@ -152,12 +162,12 @@ func (l *link) serve(ctx context.Context) error {
 	both.Go(l.write)
 
 	var tick <-chan time.Time
-	if l.keepAlive > 0 {
-		t := time.NewTicker(l.keepAlive / 8)
+	if every := l.watchEvery(); every > 0 {
+		t := time.NewTicker(every)
 		defer t.Stop()
 		tick = t.C
 	}
-	pinged := time.Duration(0) // when, since start; 0: no PINGREQ is unanswered
+	asked := false // a PINGREQ is unanswered, or waits to be written
 	for done := false; !done; {
 		select {
 		case <-l.dead:
@@ -166,29 +176,58 @@ func (l *link) serve(ctx context.Context) error {
 			l.hangUp(ErrClosed)
 			done = true
 		case <-tick:
-			now := time.Since(l.start)
-			read, wrote := time.Duration(l.lastRead.Load()), time.Duration(l.lastWrite.Load())
-			if pinged > 0 && read >= pinged {
-				pinged = 0
-			}
-			switch {
-			case pinged > 0 && now-read >= l.keepAlive*3/2-l.keepAlive/8:
-				// Half-open: half the time again after the ping was due, nothing has come (3.1.2.10).
-				l.end(fmt.Errorf("server has not been heard for %v", (now - read).Round(time.Millisecond)))
-			case pinged == 0 && (now-wrote >= l.keepAlive*3/4 || now-read >= l.keepAlive*3/4):
-				// Sent before the keep alive has run out [MQTT-3.1.2-20], also when we send all the time
-				// and only the server is silent.
-				pinged = now
-				if err := l.queue(&packet.Pingreq{}); err != nil {
-					l.end(err)
-				}
-			}
+			asked = l.watch(asked)
 		}
 	}
 	both.Wait()
 	l.c.detach(l)
 	l.r.Close()
 	return l.err
+}
+
+// watchEvery is how often watch is to be called; 0: never.
+func (l *link) watchEvery() time.Duration {
+	every := l.probe
+	if l.ackTimeout > 0 && (every == 0 || l.ackTimeout < every) {
+		every = l.ackTimeout
+	}
+	return every / 8
+}
+
+// watch ends a connection whose other side is dead or does not do its work. It takes and returns whether a
+// PINGREQ is unanswered.
+func (l *link) watch(asked bool) bool {
+	now := time.Since(l.start)
+	read, wrote, pinged := time.Duration(l.lastRead.Load()), time.Duration(l.lastWrite.Load()), time.Duration(l.pinged.Load())
+	l.c.mu.Lock()
+	if l.writing.Load() {
+		l.acked = now // it cannot acknowledge yet what it is being sent
+	}
+	idle := l.ackTimeout > 0 && l.c.out.inflight > 0 && now-l.acked >= l.ackTimeout
+	l.c.mu.Unlock()
+	if asked && pinged > 0 && read >= pinged {
+		asked = false
+	}
+	switch {
+	case idle:
+		// It answers PINGREQ perhaps; but only a new connection may send a message again [MQTT-4.4.0-1].
+		l.end(&abandoned{fmt.Errorf("server has not acknowledged anything for %v", l.ackTimeout)})
+	case l.probe == 0:
+	case asked && pinged > 0 && now-read >= l.probe*11/8 && now-pinged >= l.probe/2:
+		// Half-open: half the time again after the ping was due, nothing has come (3.1.2.10). A PINGREQ that still
+		// waits behind much else on a slow line does not count, for that line moves.
+		l.end(fmt.Errorf("server has not been heard for %v", (now - read).Round(time.Millisecond)))
+	case !asked && (now-wrote >= l.probe*3/4 || now-read >= l.probe*3/4):
+		// Sent before the keep alive has run out [MQTT-3.1.2-20], also when we send all the time
+		// and only the server is silent.
+		asked = true
+		l.pinged.Store(0)
+		l.c.mu.Lock()
+		l.ping = true
+		l.c.mu.Unlock()
+		l.kick()
+	}
+	return asked
 }
 
 // stop makes the writer say DISCONNECT after what waits already, and nothing else.

@@ -43,7 +43,8 @@ type Options struct {
 
 	KeepAlive      time.Duration // default 30 s; a dead connection is noticed after 1.5 times that; negative: off
 	ConnectTimeout time.Duration // for each URL, from name lookup to CONNACK; default 10 s
-	WriteTimeout   time.Duration // for one write to be taken by the kernel; default 10 s
+	WriteTimeout   time.Duration // for 16 KiB to be taken by the kernel; default 10 s
+	AckTimeout     time.Duration // after which a server that lives and does not acknowledge is left; default 90 s; negative: never
 	Backoff        Backoff       // pauses between attempts; default 250 ms to 4 s
 
 	Will *Will
@@ -115,6 +116,7 @@ func (o *Options) defaults() error {
 	def(&o.KeepAlive, 30*time.Second)
 	def(&o.ConnectTimeout, 10*time.Second)
 	def(&o.WriteTimeout, 10*time.Second)
+	def(&o.AckTimeout, 90*time.Second)
 	def(&o.Backoff.Min, 250*time.Millisecond)
 	def(&o.Backoff.Max, 4*time.Second)
 	def(&o.Backoff.Healthy, 10*time.Second)

@@ -5,13 +5,14 @@ import "gateway/mqtt"
 // An outgoing is a message on its way to the server.
 type outgoing struct {
 	m    *mqtt.Message // nil: withdrawn, only its identifier is still in use
-	qos  mqtt.QoS
 	done func(error)
 
+	sentAt   uint32 // seconds since the connection's start
 	id       uint16 // 0: none yet
-	released bool   // QoS 2: PUBREC came, PUBREL is due or sent
-	sent     bool   // on this connection
-	counted  bool   // against this connection's receive maximum
+	qos      mqtt.QoS
+	released bool // QoS 2: PUBREC came, PUBREL is due or sent
+	sent     bool // on this connection
+	counted  bool // against this connection's receive maximum
 
 	prev, next *outgoing
 }
@@ -27,6 +28,31 @@ type outbox struct {
 	n          int // messages, withdrawn ones not counted
 	inflight   int // counted ones
 	inflight2  int // of these, QoS 2
+
+	// free is there while the server's session is one that an earlier process of ours may have left. Under any
+	// identifier that is not in it the server may hold half of an exchange of QoS 2, and would take a new message
+	// for that one again: its PUBLISH follows a PUBREL, which ends the old exchange.
+	free map[uint16]bool
+}
+
+// inherit notes whose session the server has, at the first connection or a later one.
+func (b *outbox) inherit(present, first bool) {
+	switch {
+	case !present:
+		b.free = nil
+	case first:
+		b.free = map[uint16]bool{}
+	}
+}
+
+// doubtful tells whether the server may know an identifier from an earlier process.
+func (b *outbox) doubtful(id uint16) bool { return b.free != nil && !b.free[id] }
+
+// settle notes that the server knows no more of an identifier than we do.
+func (b *outbox) settle(id uint16) {
+	if b.free != nil {
+		b.free[id] = true
+	}
 }
 
 func newOutbox() outbox {

@@ -236,6 +236,9 @@ func (l *link) puback(f packet.Frame) error {
 // complete ends a message as the server says. It is called with c.mu held, and releases it.
 func (l *link) complete(o *outgoing, code mqtt.ReasonCode, p *packet.Properties) {
 	c := l.c
+	l.acked = time.Duration(l.lastRead.Load())
+	// What was sent long before is passed over; only a new connection may send it again [MQTT-4.4.0-1].
+	skipped := l.ackTimeout > 0 && c.out.head.counted && time.Duration(o.sentAt-c.out.head.sentAt)*time.Second >= l.ackTimeout
 	blocked := c.out.unsent != nil
 	c.out.remove(o)
 	var err error
@@ -252,6 +255,9 @@ func (l *link) complete(o *outgoing, code mqtt.ReasonCode, p *packet.Properties)
 		l.kick()
 	}
 	c.finish(o, err)
+	if skipped {
+		l.end(fmt.Errorf("server acknowledges messages, but not one that it was sent %v before", l.ackTimeout))
+	}
 }
 
 func (l *link) pubrec(f packet.Frame) error {
@@ -278,6 +284,8 @@ func (l *link) pubrec(f packet.Frame) error {
 		return nil
 	}
 	defer c.mu.Unlock()
+	l.acked = time.Duration(l.lastRead.Load())
+	c.out.settle(p.ID)
 	o.released = true // from here on the message is not sent again [MQTT-4.3.3-6]
 	return l.answer(&packet.Pubrel{ID: p.ID})
 }
@@ -291,6 +299,7 @@ func (l *link) pubcomp(f packet.Frame) error {
 	c.mu.Lock()
 	o := c.out.byID[p.ID]
 	if o == nil || !o.sent || !o.released {
+		c.out.settle(p.ID) // it answers the PUBREL before a PUBLISH
 		c.mu.Unlock()
 		return nil
 	}

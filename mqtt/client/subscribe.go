@@ -17,7 +17,9 @@ type request struct {
 	subs   []mqtt.Subscription
 	unsubs []string
 	again  bool // the client's own, after the server lost the session
-	answer chan answer
+	// Nobody waits for the answer any more: when the connection is lost before it, it is not asked for again.
+	abandoned bool
+	answer    chan answer
 }
 
 type answer struct {
@@ -90,6 +92,7 @@ func (c *Client) request(ctx context.Context, r *request) ([]mqtt.ReasonCode, er
 		return a.codes, a.err
 	case <-ctx.Done():
 		c.mu.Lock()
+		r.abandoned = true
 		c.waiting = slices.DeleteFunc(c.waiting, func(x *request) bool { return x == r })
 		c.mu.Unlock()
 		return nil, context.Cause(ctx)
@@ -114,6 +117,11 @@ func (l *link) fillRequests(buf []byte) []byte {
 	c := l.c
 	for len(c.waiting) > 0 && len(buf) < batchBytes {
 		r := c.waiting[0]
+		if err := l.unsupported(r); err != nil {
+			c.waiting = slices.Delete(c.waiting, 0, 1)
+			r.finish(nil, err)
+			continue
+		}
 		id := c.out.newID()
 		if id == 0 {
 			break
@@ -137,6 +145,32 @@ func (l *link) fillRequests(buf []byte) []byte {
 		c.out.requests[id] = r
 	}
 	return buf
+}
+
+// unsupported says what of a request the server has said it does not do: to ask for it would end the connection, and
+// the next as well (3.2.2.3.11, 3.2.2.3.13). Of the client's own it is left out; that is an error only when nothing
+// stays.
+func (l *link) unsupported(r *request) error {
+	var err error
+	can := slices.DeleteFunc(slices.Clone(r.subs), func(s mqtt.Subscription) bool {
+		group, _ := mqtt.SplitShare(s.Filter)
+		switch {
+		case l.noWildcard && mqtt.HasWildcard(s.Filter):
+			err = refusal("subscribe", mqtt.WildcardsNotSupported, s.Filter)
+		case l.noShared && group != "":
+			err = refusal("subscribe", mqtt.SharedNotSupported, s.Filter)
+		default:
+			return false
+		}
+		return true
+	})
+	if err != nil && r.again {
+		l.c.log.Error("mqtt client: server does not take a subscription that it had granted", "url", l.state.URL, "err", err)
+		if r.subs = can; len(can) > 0 {
+			return nil
+		}
+	}
+	return err
 }
 
 // answered returns the request that a packet answers, nil if none. Called with c.mu held.

@@ -19,19 +19,21 @@ func (l *link) write() {
 	var done []verdict
 	for {
 		l.c.mu.Lock()
+		pinging := l.ping && !l.stopping
+		l.ping = false
 		buf, done = l.fill(buf[:0], done[:0])
+		if pinging {
+			buf, _ = (&packet.Pingreq{}).Append(buf, l.v) // cannot fail
+		}
 		last := l.stopping && len(buf) == 0
 		if last {
 			buf = append(buf, l.final...)
 		}
 		l.c.mu.Unlock()
 
-		var err error
-		if len(buf) > 0 {
-			if err = l.nc.SetWriteDeadline(time.Now().Add(l.c.opt.WriteTimeout)); err == nil {
-				_, err = l.nc.Write(buf)
-			}
-			l.lastWrite.Store(int64(time.Since(l.start)))
+		err := l.writeAll(buf)
+		if pinging && err == nil {
+			l.pinged.Store(l.lastWrite.Load())
 		}
 		for i, v := range done {
 			if err != nil && v.err == nil {
@@ -64,6 +66,24 @@ func (l *link) write() {
 	}
 }
 
+// writeAll writes a little at a time, each in time: on a slow line much takes long, which is no fault.
+func (l *link) writeAll(b []byte) error {
+	l.writing.Store(true)
+	defer l.writing.Store(false)
+	for len(b) > 0 {
+		if err := l.nc.SetWriteDeadline(time.Now().Add(l.c.opt.WriteTimeout)); err != nil {
+			return err
+		}
+		n, err := l.nc.Write(b[:min(len(b), writeBytes)])
+		if err != nil {
+			return err
+		}
+		b = b[n:]
+		l.lastWrite.Store(int64(time.Since(l.start)))
+	}
+	return nil
+}
+
 // fill appends what is to be written now: answers, then requests, then messages. The messages of
 // QoS 0 among them, and those that the server cannot take, are done. Called with c.mu held.
 func (l *link) fill(buf []byte, done []verdict) ([]byte, []verdict) {
@@ -75,6 +95,7 @@ func (l *link) fill(buf []byte, done []verdict) ([]byte, []verdict) {
 		return buf, done
 	}
 	buf = l.fillRequests(buf)
+	now := time.Since(l.start)
 	for b := &l.c.out; b.unsent != nil && len(buf) < batchBytes; {
 		o := b.unsent
 		if o.m == nil && o.qos != mqtt.ExactlyOnce {
@@ -99,8 +120,13 @@ func (l *link) fill(buf []byte, done []verdict) ([]byte, []verdict) {
 				}
 			}
 		}
+		before := len(buf)
+		if o.qos == mqtt.ExactlyOnce && b.doubtful(id) {
+			buf, _ = (&packet.Pubrel{ID: id}).Append(buf, l.v) // cannot fail: it has an identifier
+		}
 		var err error
 		if buf, err = l.publish(buf, o, id); err != nil {
+			buf = buf[:before]
 			b.remove(o)
 			l.c.stats.Refused++
 			done = append(done, verdict{o, err})
@@ -120,8 +146,10 @@ func (l *link) fill(buf []byte, done []verdict) ([]byte, []verdict) {
 		} else {
 			l.c.stats.Resent++
 		}
-		o.sent, o.counted = true, true
-		b.inflight++
+		o.sent, o.counted, o.sentAt = true, true, uint32(now/time.Second)
+		if b.inflight++; b.inflight == 1 {
+			l.acked = now
+		}
 		if o.qos == mqtt.ExactlyOnce {
 			b.inflight2++
 		}
