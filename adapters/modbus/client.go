@@ -74,6 +74,9 @@ func (c *Client) Write(ctx context.Context, unit byte, p Point, v adapters.Value
 		}
 		return v, d.send(&p, raw, true)
 	}
+	if err := d.introduce(&c.link, &p); err != nil {
+		return adapters.Value{}, err
+	}
 	got, _, err := d.put(ctx, &p, v)
 	return got, err
 }

@@ -273,7 +273,6 @@ func TestALineThatEchoesIsUnderstood(t *testing.T) {
 					serve = func(line io.ReadWriter) error { return m.ServeASCII(&echoing{ReadWriter: line}) }
 				}
 				c := newClient(t, modbus.Options{Framing: f, Address: "h:1", Port: port.Config{Name: "p"}, Open: pipeLine(t, serve), Dial: pipeDial(t, serve)})
-				mustRead(t, c, modbus.Holding, 0, 100)
 				p := point("x", modbus.Holding, 1, field(t, "uint16"))
 				if v, err := c.Write(t.Context(), 1, p, adapters.UintValue(7)); v != adapters.UintValue(7) || err != nil {
 					t.Errorf("write: %v, %v", v, err)
@@ -281,6 +280,10 @@ func TestALineThatEchoesIsUnderstood(t *testing.T) {
 				// The echo of a write looks like its answer: a device that is gone must not seem to obey.
 				m.Remove(1)
 				if _, err := c.Write(t.Context(), 1, p, adapters.UintValue(8)); !errors.Is(err, modbus.ErrTimeout) {
+					t.Errorf("write to nobody: %v", err)
+				}
+				c.Close() // on a line that was just opened neither
+				if _, err := c.Write(t.Context(), 1, p, adapters.UintValue(8)); !errors.Is(err, modbus.ErrTimeout) || strings.Contains(err.Error(), "written") {
 					t.Errorf("write to nobody: %v", err)
 				}
 			})

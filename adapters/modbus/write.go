@@ -83,8 +83,11 @@ func (b *Bus) write(ctx context.Context, w *write) {
 			c := cycle{bus: b, dev: w.dev, ctx: ctx}
 			r.err = c.locate()
 		}
+		p := w.dev.at(w.point)
 		if r.err == nil {
-			p := w.dev.at(w.point)
+			r.err = w.dev.introduce(&b.link, &p)
+		}
+		if r.err == nil {
 			r.value, reading, r.err = w.dev.put(ctx, &p, w.value)
 		}
 		if reading.Quality != adapters.Bad || reading.Reason != "" {
@@ -97,6 +100,19 @@ func (b *Bus) write(ctx context.Context, w *write) {
 		}
 	}
 	w.done <- r
+}
+
+// introduce reads the point that is to be written, where nothing has been read on a serial line since it
+// was opened: only a read tells whether the line gives back what is sent, for the echo of a write looks
+// just like its answer. A device that does not answer is not written to.
+func (d *device) introduce(l *link, p *Point) error {
+	if l.framing == TCP || l.framing == UDP || l.line != nil && l.reused {
+		return nil
+	}
+	if _, err := d.read(p.Kind, p.Address, p.registers()); exception(err) == 0 || silent(err) {
+		return err
+	}
+	return nil
 }
 
 // put writes one point, reads it back and returns what it holds then; the reading is that of a sample,
