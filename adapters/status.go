@@ -37,5 +37,14 @@ type BusStatus struct {
 	Err     string // why it is not, for people
 	Beat    uint64 // counts the turns of the bus loop: a loop that is alive moves it at least once in 10 s
 	Refused uint64 // samples the sink did not take
+	Traffic Traffic
 	Devices []DeviceStatus
+}
+
+// Traffic is what has gone over a bus of requests and answers; zero for others.
+type Traffic struct {
+	Exchanges uint64 // requests sent
+	Late      uint64 // answers thrown away because they were to a request that had been given up
+	Stray     uint64 // bytes thrown away that were nobody's answer
+	Out, In   uint64 // bytes
 }

@@ -30,7 +30,7 @@ func (l *link) receiveASCII(req []byte) ([]byte, error) {
 			start := bytes.LastIndexByte(frame, ':') // a colon begins anew, wherever it comes
 			ok := false
 			if start >= 0 {
-				l.traffic.stray += uint64(start)
+				l.traffic.Stray += uint64(start)
 				frame = frame[start:]
 				n := unhex(answered[:], frame[1:len(frame)-2])
 				switch {
@@ -53,7 +53,7 @@ func (l *link) receiveASCII(req []byte) ([]byte, error) {
 			}
 			if ok {
 				if end+2 < l.have {
-					l.traffic.stray += uint64(l.have - end - 2)
+					l.traffic.Stray += uint64(l.have - end - 2)
 					l.dirty = true
 				}
 				return frame, nil

@@ -310,6 +310,7 @@ func (b *Bus) offer(d *device, set uint64, at adapters.Instant) (good bool) {
 func (b *Bus) beat() {
 	b.mu.Lock()
 	b.status.Beat++
+	b.status.Traffic = b.link.traffic
 	b.mu.Unlock()
 }
 

@@ -131,3 +131,19 @@ func TestTheFunctionThatWritesIsTheOneAskedFor(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatGoesOverTheBusIsCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := sim.NewModbus()
+		u := m.Unit(1).Set(sim.HoldingRegisters, 0, 1)
+		u.Fault(sim.ModbusFault{Delay: 150 * time.Millisecond}, sim.ModbusFault{WrongUnit: 9})
+		b, stop := start(t, modbus.Options{Framing: modbus.TCP, Address: "h:1", Dial: pipeDial(t, m.ServeConn), Sink: newSink(),
+			Devices: []modbus.Device{{Name: "dev", Unit: 1, Interval: time.Second, Timeout: 100 * time.Millisecond, Points: registers(t, 0, 1)}}})
+		time.Sleep(time.Minute)
+		stop()
+		// Twelve bytes ask for a register, eleven give it.
+		if n := b.Status().Traffic; n.Late != 1 || n.Stray != 11 || n.Exchanges < 50 || n.Out != 12*n.Exchanges || n.In != 11*n.Exchanges {
+			t.Errorf("%+v", n)
+		}
+	})
+}

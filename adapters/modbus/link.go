@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"gateway/adapters"
 )
 
 // A Line is an open serial port or connection. Read returns at least one byte, or fails with
@@ -60,12 +62,7 @@ type link struct {
 	have    int             // bytes in buf that belong to the next frame
 	owed    map[byte][]debt // by unit: the answers to requests that were given up
 	gaveUp  time.Time       // when that was last
-	traffic traffic
-}
-
-// traffic counts what went over the line.
-type traffic struct {
-	exchanges, late, stray, bytesOut, bytesIn uint64
+	traffic adapters.Traffic
 }
 
 // muteLimit is how many exchanges in a row may go unanswered until a connection is taken for dead.
@@ -218,7 +215,7 @@ func (l *link) transmit(req []byte) error {
 	l.alive()
 	unit := l.unitOf(req)
 	free := l.free
-	if l.unit != unit && l.traffic.exchanges > 0 {
+	if l.unit != unit && l.traffic.Exchanges > 0 {
 		free = free.Add(max(0, l.pauses.Unit-max(l.gap(), l.pauses.Request)))
 	}
 	if err := sleep(l.ctx, time.Until(free)); err != nil {
@@ -229,8 +226,8 @@ func (l *link) transmit(req []byte) error {
 		return err
 	}
 	l.unit = unit
-	l.traffic.exchanges++
-	l.traffic.bytesOut += uint64(len(req))
+	l.traffic.Exchanges++
+	l.traffic.Out += uint64(len(req))
 	if l.framing == TCP || l.framing == UDP {
 		// The transaction id is the connection's, not the device's: several devices share it.
 		l.txid++
@@ -297,7 +294,7 @@ func (l *link) fill(in []byte) error {
 	n, err := l.line.Read(in[l.have:])
 	l.alive()
 	l.have += n
-	l.traffic.bytesIn += uint64(n)
+	l.traffic.In += uint64(n)
 	if n == 0 && err != nil {
 		return l.ioError("read", err)
 	}

@@ -26,10 +26,10 @@ func (l *link) receiveMBAP(req []byte) ([]byte, error) {
 		}
 		switch {
 		case binary.BigEndian.Uint16(frame) != binary.BigEndian.Uint16(req):
-			l.traffic.late++
+			l.traffic.Late++
 			continue
 		case frame[6] != req[6]:
-			l.traffic.stray++
+			l.traffic.Stray += uint64(len(frame))
 			other = foreign(req[6], frame[6])
 			continue
 		}

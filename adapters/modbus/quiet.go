@@ -60,7 +60,7 @@ func (l *link) flush() error {
 			return err
 		}
 		n, err := l.line.Read(l.buf[:])
-		l.traffic.stray += uint64(n)
+		l.traffic.Stray += uint64(n)
 		if n == 0 {
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				return l.ctx.Err()
@@ -82,7 +82,7 @@ func (l *link) drain() error {
 			return err
 		}
 		n, err := l.line.Read(l.buf[:])
-		l.traffic.stray += uint64(n)
+		l.traffic.Stray += uint64(n)
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return l.ctx.Err()

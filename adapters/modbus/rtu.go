@@ -39,9 +39,9 @@ func (l *link) receiveRTU(req []byte) ([]byte, error) {
 			if !crcGood(frame) {
 				continue
 			}
-			l.traffic.stray += uint64(at - from)
+			l.traffic.Stray += uint64(at - from)
 			if at+size < l.have {
-				l.traffic.stray += uint64(l.have - at - size)
+				l.traffic.Stray += uint64(l.have - at - size)
 				l.dirty = true
 			}
 			return frame, nil
@@ -106,6 +106,7 @@ func (l *link) damaged(req, got []byte) error {
 		case got[1] != req[1]:
 			return protocolError("function %d was asked, %d answered", req[1], got[1])
 		case l.owes(got[0], got[1], len(got)-3):
+			l.traffic.Late++
 			return ErrTimeout
 		}
 		return protocolError("%d bytes, where the request asks for %d", len(got), l.longest(req))
