@@ -12,8 +12,9 @@ import (
 
 // The life of an installation, in the order in which it happens; each step stands on the one before.
 func TestInstallRunUpgradeRemovePurge(t *testing.T) {
+	t.Parallel() // with what waits as much as this does
 	root := newTree(t)
-	first := copyInto(t, root, deb(t, packages(t, rig.Root(), "1.2.3")))
+	first := copyInto(t, root, deb(t, release(t)))
 	second := copyInto(t, root, deb(t, packages(t, rig.Root(), "1.2.4")))
 
 	if !t.Run("apt installs it into a tree where nothing runs", func(t *testing.T) {
@@ -176,6 +177,9 @@ func TestInstallRunUpgradeRemovePurge(t *testing.T) {
 		rig.Eventually(t, 10*time.Second, "a line that names the port", func() bool {
 			return strings.Contains(m.run("journalctl", "--no-pager", "-u", "gateway.service", "-n", "20"), "1883")
 		})
+		rig.Eventually(t, 30*time.Second, "a status that names it too", func() bool {
+			return strings.Contains(m.property("StatusText"), "127.0.0.1:1883: ")
+		})
 		m.run("systemctl", "stop", "mosquitto.service")
 		rig.Eventually(t, 30*time.Second, "the gateway's own broker, now that the port is free", func() bool {
 			out, _ := m.try("mosquitto_sub", "-h", "127.0.0.1", "-C", "1", "-W", "1", "-t", "kept")
@@ -209,6 +213,50 @@ frame = { line = "\r\n" }
 		})
 		m.write("/etc/gateway/gateway.toml", good)
 		m.run("systemctl", "restart", "gateway.service")
+	})
+
+	m.step(t, "a password from the credentials opens the door of another broker", func(t *testing.T, m *machine) {
+		good := m.run("cat", "/etc/gateway/gateway.toml")
+		m.run("mosquitto_passwd", "-b", "-c", "/etc/mosquitto/users", "boiler-room", "secret")
+		m.run("chown", "mosquitto:", "/etc/mosquitto/users")
+		m.write("/etc/mosquitto/conf.d/test.conf", "listener 1884 127.0.0.1\nallow_anonymous false\npassword_file /etc/mosquitto/users\n")
+		m.run("systemctl", "start", "mosquitto.service")
+		if got := m.run("stat", "--format=%a %U", "/etc/gateway/credentials"); got != "700 root" {
+			t.Errorf("the credentials are open to others: %s", got)
+		}
+		m.write("/etc/gateway/gateway.toml", good+`
+[[destination]]
+name = "neighbour"
+url = "mqtt://127.0.0.1:1884"
+username = "boiler-room"
+password_file = "cloud.password"
+`)
+		m.run("systemctl", "restart", "gateway.service")
+		host := m.run("hostname")
+		if got := m.run("mosquitto_sub", "-h", "127.0.0.1", "-p", "1884", "-u", "boiler-room", "-P", "secret",
+			"-C", "1", "-W", "15", "-t", host+"/gateway/state"); got != "online" {
+			t.Errorf("at the other broker the gateway is %q", got)
+		}
+		m.run("systemctl", "stop", "mosquitto.service")
+		m.write("/etc/gateway/gateway.toml", good)
+		m.run("systemctl", "restart", "gateway.service")
+		m.await("ActiveState", "active")
+	})
+
+	m.step(t, "a root that cannot be written to does not keep it from starting", func(t *testing.T, m *machine) {
+		m.run("mount", "-o", "bind,remount,ro", "/")
+		m.run("systemctl", "restart", "gateway.service")
+		m.await("ActiveState", "active")
+		rig.Eventually(t, 20*time.Second, "a status that says so", func() bool {
+			return strings.Contains(m.property("StatusText"), "the disk takes nothing")
+		})
+		if got := m.run("mosquitto_sub", "-h", "127.0.0.1", "-C", "1", "-W", "5", "-t", "kept"); got != "before" {
+			t.Errorf("the broker kept %q", got)
+		}
+		m.run("mount", "-o", "bind,remount,rw", "/")
+		rig.Eventually(t, 30*time.Second, "a queue that is on the disk again", func() bool {
+			return strings.Contains(m.run("journalctl", "--no-pager", "-u", "gateway.service", "-n", "20"), "takes records again")
+		})
 	})
 
 	m.step(t, "removed, it leaves configuration and state", func(t *testing.T, m *machine) {
@@ -246,8 +294,11 @@ frame = { line = "\r\n" }
 	})
 
 	m.step(t, "a box that has only the binary", func(t *testing.T, m *machine) {
-		m.run(copyInto(t, root, rig.Binary(t)), "service", "install")
+		m.run(copyInto(t, root, rig.Binary(t)), "service", "install", "--data", "/srv/readings")
 		m.await("ActiveState", "active")
+		if got := m.run("stat", "--format=%a %U %G", "/srv/readings", "/srv/readings/queue/cursors"); got != "750 gateway gateway\n640 gateway gateway" {
+			t.Errorf("its data directory and what is in it:\n%s", got)
+		}
 		if got := m.run("readlink", "/proc/"+m.property("MainPID")+"/exe"); got != "/usr/local/bin/gateway" {
 			t.Errorf("%s runs", got)
 		}

@@ -16,19 +16,28 @@ import (
 
 func TestPackageIsCleanForLintian(t *testing.T) {
 	lintian := rig.Need(t, "lintian", "lintian")
-	out := run(t, lintian, "--allow-root", "--fail-on=error", deb(t, packages(t, rig.Root(), "1.2.3")))
+	out := run(t, lintian, "--allow-root", "--fail-on=error", deb(t, release(t)))
 	if out != "" {
 		t.Logf("lintian:\n%s", out)
 	}
 }
 
-// The same commit gives the same bytes, from another directory and at another time.
+// The same commit gives the same bytes: from a clone and from a work tree elsewhere, at another time,
+// for somebody with another umask, time zone and language, who has set what the toolchain listens to.
 func TestTwoBuildsGiveTheSameBytes(t *testing.T) {
+	clone := filepath.Join(t.TempDir(), "here")
+	run(t, "git", "clone", "--quiet", "--no-hardlinks", rig.Root(), clone)
+	tree := filepath.Join(t.TempDir(), "some", "where", "else")
+	run(t, "git", "-C", clone, "worktree", "add", "--quiet", "--detach", tree)
 	var sums []string
-	for _, name := range []string{"here", filepath.Join("some", "where", "else")} {
-		clone := filepath.Join(t.TempDir(), name)
-		run(t, "git", "clone", "--quiet", "--no-hardlinks", rig.Root(), clone)
-		dist := packages(t, clone, "1.2.3")
+	for _, b := range []struct {
+		repository string
+		env        []string
+	}{
+		{clone, nil},
+		{tree, []string{"UMASK=077", "TZ=Pacific/Kiritimati", "LC_ALL=C", "GOFLAGS=-v", "GOAMD64=v3", "GOARM64=v9.0", "GODEBUG=asynctimerchan=1"}},
+	} {
+		dist := packagesWith(t, b.env, b.repository, "1.2.3")
 		list, err := os.ReadFile(filepath.Join(dist, "SHA256SUMS"))
 		if err != nil {
 			t.Fatal(err)
@@ -55,7 +64,7 @@ func TestTwoBuildsGiveTheSameBytes(t *testing.T) {
 }
 
 func TestTarballAndBillOfMaterials(t *testing.T) {
-	dist := packages(t, rig.Root(), "1.2.3")
+	dist := release(t)
 	base := "gateway-1.2.3-linux-" + runtime.GOARCH
 	list := run(t, "tar", "-tvzf", filepath.Join(dist, base+".tar.gz"))
 	for _, want := range []string{

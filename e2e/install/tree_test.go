@@ -3,6 +3,7 @@ package install
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -43,13 +44,52 @@ func try(limit time.Duration, name string, args ...string) (string, error) {
 // into a directory that it returns.
 func packages(t testing.TB, repository, version string) string {
 	t.Helper()
+	return packagesWith(t, nil, repository, version)
+}
+
+// packagesWith is packages for somebody who has set more of the environment; UMASK is the umask.
+func packagesWith(t testing.TB, env []string, repository, version string) string {
+	t.Helper()
 	dist := t.TempDir()
-	cmd := exec.Command("go", "run", "./build", "-targets", "linux-"+runtime.GOARCH, "-version", version, "-out", dist)
+	cmd := exec.Command("sh", "-c", `umask "${UMASK:-022}" && exec go run ./build "$@"`, "sh",
+		"-targets", "linux-"+runtime.GOARCH, "-version", version, "-out", dist)
 	cmd.Dir = filepath.Join(repository, "packaging")
+	cmd.Env = append(os.Environ(), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("building the packages: %v\n%s", err, out)
 	}
 	return dist
+}
+
+var firstRelease struct {
+	sync.Once
+	dist string
+}
+
+// release returns the directory with what this repository releases as 1.2.3, made once for all tests.
+func release(t testing.TB) string {
+	t.Helper()
+	firstRelease.Do(func() {
+		dist, err := os.MkdirTemp("", "gateway-e2e-release-") // a test's own goes with the test
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.CopyFS(dist, os.DirFS(packages(t, rig.Root(), "1.2.3"))); err != nil {
+			t.Fatal(err)
+		}
+		firstRelease.dist = dist
+	})
+	if firstRelease.dist == "" {
+		t.Fatal("the packages could not be made; see the test before")
+	}
+	return firstRelease.dist
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code := m.Run()
+	os.RemoveAll(firstRelease.dist)
+	os.Exit(code)
 }
 
 // deb returns the one Debian package in a directory.

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"slices"
 
 	"gateway/adapters"
 	"gateway/buffer"
@@ -13,11 +14,15 @@ type Status struct {
 	Buses        []adapters.BusStatus
 	Queue        buffer.Stats
 	Destinations []delivery.Status
+	Listening    []error // why the local broker does not listen where it should
 }
 
 // Status returns how the gateway fares. It may be called at any time while Run runs.
 func (g *Gateway) Status() Status {
 	s := Status{Queue: g.queue.Stats()}
+	if g.broker != nil {
+		s.Listening = slices.DeleteFunc(g.broker.Faults(), func(err error) bool { return err == nil })
+	}
 	for _, b := range g.buses {
 		s.Buses = append(s.Buses, b.Status())
 	}
@@ -44,6 +49,9 @@ func (s Status) String() string {
 	}
 	for _, d := range s.Destinations {
 		text += fmt.Sprintf("; %s: %s, %d waiting", d.Name, d.State, d.Waiting())
+	}
+	for _, err := range s.Listening {
+		text += "; " + err.Error()
 	}
 	if s.Queue.Failing != nil {
 		text += "; the disk takes nothing: readings are kept in memory"

@@ -127,6 +127,7 @@ func (o Options) Install() []Step {
 	switch o.Init {
 	case Systemd:
 		run(false, "systemd-sysusers", "/etc/sysusers.d/gateway.conf")
+		run(true, "systemd-tmpfiles", "--create", "/etc/tmpfiles.d/gateway.conf") // a data directory that is elsewhere
 		run(true, "modprobe", "-qa", "i2c-dev", "usbserial", "cdc-acm")
 		run(true, "udevadm", "control", "--reload")
 		run(true, "udevadm", "trigger", "--subsystem-match=tty", "--subsystem-match=i2c-dev")
@@ -197,7 +198,7 @@ func (o Options) files() []Step {
 	for _, f := range systemd.Files() {
 		text := place(f.Content, systemd.UnitBinary)
 		if strings.HasSuffix(f.Name, ".service") && o.Data != systemdData {
-			text = []byte(strings.Replace(string(text), "StateDirectoryMode=0750\n", "StateDirectoryMode=0750\nReadWritePaths="+o.Data+"\n", 1))
+			text = []byte(strings.Replace(string(text), "StateDirectoryMode=0750\n", "StateDirectoryMode=0750\nReadWritePaths=-"+o.Data+"\n", 1))
 		}
 		steps = append(steps, Step{Path: "/etc/" + f.Name, Mode: 0o644, Content: text})
 	}

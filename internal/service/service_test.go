@@ -143,7 +143,7 @@ func TestPlacesOfOnesOwn(t *testing.T) {
 	unit := content(t, o, "etc/systemd/system/gateway.service")
 	for _, want := range []string{
 		"ExecStart=/opt/gw/gateway run --config /opt/gw/etc/gateway.toml\n",
-		"LoadCredential=credentials:/opt/gw/etc/credentials\n", "ReadWritePaths=/data/gw\n",
+		"LoadCredential=credentials:/opt/gw/etc/credentials\n", "ReadWritePaths=-/data/gw\n",
 	} {
 		if !strings.Contains(unit, want) {
 			t.Errorf("the unit lacks %q", want)

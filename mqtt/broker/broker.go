@@ -28,6 +28,7 @@ type Broker struct {
 	conns     map[*conn]struct{}
 	listeners map[net.Listener]struct{}
 	addrs     []net.Addr // of Options.Listen; nil: not listening
+	faults    []error    // of Options.Listen; nil: listening, or not tried yet
 	closed    atomic.Bool
 	tasks     sync.WaitGroup // goroutines of connections and their outputs
 
@@ -63,6 +64,7 @@ func New(o Options) (*Broker, error) {
 		conns:     make(map[*conn]struct{}),
 		listeners: make(map[net.Listener]struct{}),
 		addrs:     make([]net.Addr, len(o.Listen)),
+		faults:    make([]error, len(o.Listen)),
 	}
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	if o.Store != nil {

@@ -51,9 +51,9 @@ func (b *Broker) listen(ctx context.Context, i int) {
 		if err == nil {
 			pause, last = minListenPause, ""
 			b.log.Info("listening", "address", ln.Addr(), "tls", l.TLS != nil, "websocket", l.WebSocket)
-			b.setAddr(i, ln.Addr())
+			b.setAddr(i, ln.Addr(), nil)
 			err = b.Serve(ln)
-			b.setAddr(i, nil)
+			b.setAddr(i, nil, err)
 			if errors.Is(err, ErrClosed) {
 				return
 			}
@@ -66,8 +66,10 @@ func (b *Broker) listen(ctx context.Context, i int) {
 			args := []any{"error", err, "retry_in", pause}
 			if holder := b.holder(l); holder != "" {
 				args = append(args, "held_by", holder)
+				err = fmt.Errorf("%w (held by %s)", err, holder)
 			}
 			b.log.Error("cannot listen; going on without", args...)
+			b.setAddr(i, nil, err)
 		}
 		select {
 		case <-ctx.Done():
@@ -87,10 +89,17 @@ func (b *Broker) holder(l Listener) string {
 	return b.opt.PortHolder(n)
 }
 
-func (b *Broker) setAddr(i int, a net.Addr) {
+func (b *Broker) setAddr(i int, a net.Addr, fault error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.addrs[i] = a
+	b.addrs[i], b.faults[i] = a, fault
+}
+
+// Faults returns why addresses of Options.Listen are not listened on at the moment, nil where they are.
+func (b *Broker) Faults() []error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.faults)
 }
 
 // Addrs returns the addresses of Options.Listen as they are listened on, nil where that is not possible at the

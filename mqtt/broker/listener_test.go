@@ -160,8 +160,12 @@ func TestATakenAddressIsRetriedAndItsHolderNamed(t *testing.T) {
 	if b.Addrs()[0] != nil {
 		t.Error("it says that it listens on a taken address")
 	}
+	until(t, "it tells the fault", func() bool {
+		f := b.Faults()
+		return f[1] == nil && f[0] != nil && contains(f[0].Error(), taken.Addr().String(), "mosquitto (pid 812)")
+	})
 	taken.Close()
-	until(t, "it gets the address in the end", func() bool { return b.Addrs()[0] != nil })
+	until(t, "it gets the address in the end", func() bool { return b.Addrs()[0] != nil && b.Faults()[0] == nil })
 }
 
 // A socket file that a killed broker left behind is no obstacle, one that is in use is.
