@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -111,6 +112,28 @@ func TestShownConfigurationsCanBeUsed(t *testing.T) {
 	}
 	if len(all) < 6 {
 		t.Fatalf("only %d configurations found", len(all))
+	}
+}
+
+// Messages and policies that are shown are JSON.
+func TestShownJSONIsJSON(t *testing.T) {
+	root := filepath.Join("..", "..")
+	seen := 0
+	for _, doc := range markdown(t, root) {
+		b, err := os.ReadFile(filepath.Join(root, doc))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range fenced(string(b), "json") {
+			seen++
+			var v any
+			if err := json.Unmarshal([]byte(s.text), &v); err != nil {
+				t.Errorf("%s%s: %v", doc, s.place, err)
+			}
+		}
+	}
+	if seen < 3 {
+		t.Fatalf("only %d found", seen)
 	}
 }
 
