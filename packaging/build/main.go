@@ -62,6 +62,11 @@ func run(args []string, out, errs io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", t.name, err)
 		}
+		info, err := os.Stat(filepath.Join(work, "gateway-"+t.name))
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "%9d  the binary for %s, of %d at most\n", info.Size(), t.name, t.binary)
 		for _, name := range files {
 			info, err := os.Stat(filepath.Join(*dist, name))
 			if err != nil {
