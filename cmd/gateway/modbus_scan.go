@@ -202,7 +202,9 @@ func (s *scanner) report(ctx context.Context, client *modbus.Client, unit byte, 
 				parts = append(parts, fmt.Sprintf("%s %q", modbus.ObjectName(byte(object)), text))
 			}
 		}
-		fmt.Fprintf(s.out, ": %s", strings.Join(parts, ", "))
+		if len(parts) > 0 {
+			fmt.Fprintf(s.out, ": %s", strings.Join(parts, ", "))
+		}
 	}
 	fmt.Fprintln(s.out)
 	models, err := client.Models(ctx, unit)
@@ -212,14 +214,19 @@ func (s *scanner) report(ctx context.Context, client *modbus.Client, unit byte, 
 	for _, p := range s.profiles {
 		if m := slices.IndexFunc(models, func(m modbus.Model) bool { return slices.Contains(p.SunSpec, int(m.ID)) }); m >= 0 {
 			fmt.Fprintf(s.out, "    it is: %s (model %d at %d)\n", p.Title, models[m].ID, models[m].Address)
-			fmt.Fprintf(s.out, "    { name = \"device-%d\", unit = %d, profile = %q }\n", unit, unit, p.ID)
+			s.propose(unit, p)
 			continue
 		}
 		if signs, ok := s.fits(ctx, client, unit, p, id); ok {
 			fmt.Fprintf(s.out, "    it may be: %s (%s)\n", p.Title, signs)
-			fmt.Fprintf(s.out, "    { name = \"device-%d\", unit = %d, profile = %q }\n", unit, unit, p.ID)
+			s.propose(unit, p)
 		}
 	}
+}
+
+// propose prints the table that a device with a profile needs in the configuration.
+func (s *scanner) propose(unit byte, p *config.Profile) {
+	fmt.Fprintf(s.out, "      [[modbus.device]]\n      name = \"device-%d\"\n      unit = %d\n      profile = %q\n", unit, unit, p.ID)
 }
 
 // modelList names the models of a chain with their addresses.

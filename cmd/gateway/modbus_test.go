@@ -183,6 +183,10 @@ name = "feed"
 unit = 1
 profile = "eastron-sdm120"
 interval = "1s"
+[[modbus.device]]
+name = "roof"
+unit = 2
+profile = "sunspec-inverter"
 `), 0o600)
 	if err != nil {
 		t.Fatal(err)
@@ -191,7 +195,7 @@ interval = "1s"
 	if code != 0 {
 		t.Fatalf("exit %d: %s", code, stderr)
 	}
-	for _, want := range []string{"meters: rtu, /dev/ttyUSB9 at 9600 baud", "feed", "input", "30001", "total_energy", "ms", "% of the time"} {
+	for _, want := range []string{"meters: rtu, /dev/ttyUSB9 at 9600 baud", "feed", "input", "30001", "total_energy", "ms", "% of the time", "model + 2"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}

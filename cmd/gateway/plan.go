@@ -22,9 +22,10 @@ var planCommand = command{
 func runPlan(_ context.Context, c call) error {
 	f := c.flags(`
 Nothing is opened. A request covers as many points as it can; "+3" says that it reads three registers
-along that nobody wants, which takes less time than a second request. The time on the wire is that of
-both frames and of the silences that the protocol asks for; the device's own time to answer, usually
-some milliseconds, comes on top of it.`)
+along that nobody wants, which takes less time than a second request. "model + 2" counts from the first
+register of a SunSpec model, which is looked for when the device is first asked. The time on the wire
+is that of both frames and of the silences that the protocol asks for; the device's own time to answer,
+usually some milliseconds, comes on top of it.`)
 	path := f.String("config", defaultConfig, "the configuration `file`")
 	if err := c.parse(f, 0, 1); err != nil {
 		return err
@@ -69,7 +70,15 @@ func printPlan(c call, b *config.Modbus, f *modbus.Forecast) {
 	fmt.Fprintf(c.out, "%s: %s, %s\n", b.Name, b.Framing, where)
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "device\tunit\tread\tfrom\tnotation\tcount\tevery\ton the wire\tpoints")
+	moving := map[string]bool{}
+	for i := range b.Devices {
+		moving[b.Devices[i].Name] = len(b.Devices[i].SunSpec) > 0
+	}
 	for _, r := range f.Requests {
+		from, notation := fmt.Sprint(r.Address), r.Kind.Notation(r.Address)
+		if moving[r.Device] {
+			from, notation = fmt.Sprintf("model + %d", r.Address), "-"
+		}
 		count := fmt.Sprint(r.Count)
 		if r.Unused > 0 {
 			count += fmt.Sprintf(" (+%d)", r.Unused)
@@ -78,7 +87,7 @@ func printPlan(c call, b *config.Modbus, f *modbus.Forecast) {
 		if r.Wire > 0 {
 			wire = fmt.Sprintf("%.1f ms", 1000*r.Wire.Seconds())
 		}
-		fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%s\t%s\t%v\t%s\t%s\n", r.Device, r.Unit, r.Kind, r.Address, r.Kind.Notation(r.Address), count, r.Interval, wire, shorten(r.Points))
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t%v\t%s\t%s\n", r.Device, r.Unit, r.Kind, from, notation, count, r.Interval, wire, shorten(r.Points))
 	}
 	w.Flush()
 	fmt.Fprintf(c.out, "%.3g requests a second, %.3g bytes a second", f.Exchanges, f.Bytes)
