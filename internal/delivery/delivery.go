@@ -96,6 +96,7 @@ type Destination struct {
 	decoded   []sample.Record
 	formatted []format.Item
 	dicts     map[string][]byte
+	bars      bars
 	passed    map[chain]passed // the last sample that was passed over
 	free      []*parcel
 	batches   map[batchKey]*batch
@@ -138,7 +139,7 @@ func New(o Options) (*Destination, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	d := &Destination{o: o, log: o.Logger.With("destination", o.Name), wake: make(chan struct{}, 1), w: newWindow(o.Window),
-		dicts: make(map[string][]byte), passed: make(map[chain]passed), batches: make(map[batchKey]*batch)}
+		dicts: make(map[string][]byte), passed: make(map[chain]passed), bars: make(bars), batches: make(map[batchKey]*batch)}
 	d.status.Name, d.status.State, d.status.Connected = o.Name, Starting, true
 	return d, nil
 }
@@ -282,6 +283,7 @@ func (d *Destination) delivered(p *parcel) {
 	d.status.Messages += uint64(len(p.out.Messages))
 	d.status.Bytes += uint64(p.bytes)
 	d.mu.Unlock()
+	d.bars.taken(p)
 	d.acknowledge(p)
 	d.recycle(p)
 }
@@ -500,6 +502,10 @@ func (d *Destination) build(p *parcel) *parcel {
 		return nil
 	}
 	p.begin()
+	if d.bars.stops(p, time.Now()) {
+		d.convict(p)
+		return nil
+	}
 	return p
 }
 
@@ -597,6 +603,12 @@ func (d *Destination) convict(p *parcel) {
 		return
 	}
 	d.log.Warn("a sample was set aside; 'gateway queue retry' sends it again", "sample", idText(it.id), "reason", why)
+	if now := time.Now(); p.sentNow {
+		if b := d.bars.refused(p, why, now); b != nil {
+			d.log.Warn("the broker refuses whatever this topic gets; its samples are set aside unsent, but for one now and then",
+				"topic", p.out.Messages[0].Topic, "next", b.until.Sub(now).Round(time.Second))
+		}
+	}
 	d.mu.Lock()
 	d.status.Aside++
 	d.status.LastError = why.Error()
@@ -628,6 +640,7 @@ func (d *Destination) retryLetters() {
 		p := d.parcel()
 		p.items = append(p.items[:0], item{id: l.ID, lane: buffer.Backfill, durable: true, letter: l.Number, data: l.Data, dict: l.Dict})
 		if d.build(p) != nil {
+			d.bars.taken(p) // whoever asks for it says that the reason is mended
 			d.w.orders++
 			p.order = d.w.orders
 			d.w.sendAgain(p)

@@ -152,6 +152,68 @@ func (s *strict) Publish(ctx context.Context, m *mqtt.Message, done func(error))
 }
 
 // It was given to the publisher again at once, for ever, and nothing else was.
+// A topic that is refused for good costs the others nothing: it is tried now and then, and what it gets
+// meanwhile is set aside unsent.
+func TestATopicThatIsAlwaysRefusedIsBarred(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		letters, err := OpenLetters(dir, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, b := newFakeQueue(), newFakeBroker(time.Millisecond)
+		tried := 0
+		forbid := func(m *mqtt.Message) error {
+			if m.Topic != "g/forbidden" {
+				return nil
+			}
+			tried++
+			return refusedBy(mqtt.NotAuthorized)
+		}
+		b.set(forbid)
+		d := run(t, Options{Letters: letters, Order: OldestFirst}, q, b, format.Options{})
+		for i := range 600 { // ten minutes
+			q.append("forbidden", i+1)
+			q.append("a", i+1)
+			time.Sleep(time.Second)
+		}
+		synctest.Wait()
+		wantInOrder(t, b.numbers(t, "a"), 600)
+		if s := d.Status(); s.Aside < 598 || s.State != Delivering {
+			t.Errorf("%+v", s)
+		}
+		if tried > 10 {
+			t.Errorf("tried %d times in ten minutes", tried)
+		}
+		b.set(nil)
+		for i := range 900 {
+			q.append("forbidden", 1001+i)
+			time.Sleep(time.Second)
+		}
+		synctest.Wait()
+		if got := b.numbers(t, "forbidden"); len(got) < 200 || got[len(got)-1] != 1900 {
+			t.Errorf("%d came of the last quarter of an hour, in which it was allowed", len(got))
+		}
+		// Who asks for what was set aside says that the reason is mended: nothing waits for the next trial.
+		b.set(forbid)
+		for i := range 10 {
+			q.append("forbidden", 2001+i)
+			q.append("a", 601+i)
+			time.Sleep(time.Second)
+		}
+		b.set(nil)
+		if _, err := RetryLetters(dir); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(30 * time.Second)
+		q.append("forbidden", 3001)
+		drain(t, d, time.Minute)
+		if got := b.numbers(t, "forbidden"); len(got) < 1000 || !slices.Contains(got, 3001) {
+			t.Errorf("%d came after all, the newest %v", len(got), got[max(0, len(got)-3):])
+		}
+	})
+}
+
 func TestAMessageThatThePublisherDoesNotTakeIsSetAside(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

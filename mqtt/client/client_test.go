@@ -722,3 +722,28 @@ func TestSeconds(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// A server may give a reason that PUBACK has not [MQTT-3.4.2-1]. It is believed as far as it can be: hanging
+// up would send the same message for ever.
+func TestAReasonThatPubackHasNot(t *testing.T) {
+	run(t, Options{Version: mqtt.V5}, func(t *testing.T, b *bench) {
+		s, _ := b.accept(packet.Connack{})
+		for i, c := range []struct {
+			code mqtt.ReasonCode
+			done string
+		}{
+			{1, "m"},
+			{mqtt.PacketTooLarge, "m: mqtt client: mqtt: publish refused: unspecified error"},
+			{0xff, "m: mqtt client: mqtt: publish refused: unspecified error"},
+			{mqtt.ServerBusy, "m: mqtt client: mqtt: publish refused: quota exceeded"},
+		} {
+			id := uint16(i + 1)
+			b.publish(1, "m")
+			s.expect(pub(1, id, "m"))
+			if _, err := s.nc.Write([]byte{0x40, 3, 0, byte(id), byte(c.code)}); err != nil {
+				t.Fatal(err)
+			}
+			b.expectDone(c.done)
+		}
+	})
+}

@@ -197,11 +197,24 @@ func (c *Client) acknowledge(in *incoming) {
 	}
 }
 
-// mild makes a success of a PUBACK or PUBREC whose reason code is none of its own and no failure: mochi sends
-// the QoS there, and the message has arrived. To hang up would be to send it for ever.
+// mild makes a PUBACK or PUBREC whose reason code is none of its own [MQTT-3.4.2-1] mean what it most
+// likely does: to hang up would be to send the message for ever. Below 0x80 it is a success: mochi sends
+// the QoS there, and the message has arrived. Above it is a refusal, such as a packet that is too large for
+// what is behind the server; one that is busy asks to wait.
 func mild(f packet.Frame) {
-	if len(f.Body) > 2 && f.Body[2] < 0x80 && f.Body[2] != byte(mqtt.NoMatchingSubscribers) {
+	if len(f.Body) < 3 {
+		return
+	}
+	switch code := mqtt.ReasonCode(f.Body[2]); code {
+	case mqtt.Success, mqtt.NoMatchingSubscribers, mqtt.UnspecifiedError, mqtt.ImplementationError, mqtt.NotAuthorized,
+		mqtt.TopicNameInvalid, mqtt.PacketIDInUse, mqtt.QuotaExceeded, mqtt.PayloadFormatInvalid:
+	case mqtt.ServerBusy, mqtt.ServerUnavailable, mqtt.MessageRateTooHigh, mqtt.ReceiveMaximumExceeded:
+		f.Body[2] = byte(mqtt.QuotaExceeded)
+	default:
 		f.Body[2] = byte(mqtt.Success)
+		if code.IsError() {
+			f.Body[2] = byte(mqtt.UnspecifiedError)
+		}
 	}
 }
 
