@@ -35,7 +35,7 @@ func (p *parcel) topicOf() (topic string, one bool) {
 func (b bars) stops(p *parcel, now time.Time) bool {
 	topic, one := p.topicOf()
 	x := b[topic]
-	if !one || x == nil || p.items[0].letter != 0 {
+	if !one || x == nil || p.trial || p.items[0].letter != 0 {
 		return false
 	}
 	if x.n >= barAfter && now.Before(x.until) {
@@ -43,7 +43,10 @@ func (b bars) stops(p *parcel, now time.Time) bool {
 		return true
 	}
 	p.strikes = strikesToOut - 1
-	x.until = now.Add(x.pause.Max) // for those behind it, until it is known what becomes of it
+	if x.n >= barAfter {
+		p.trial = true
+		x.until = now.Add(x.pause.Max) // for those behind it, until it is known what becomes of it
+	}
 	return false
 }
 

@@ -360,8 +360,11 @@ func (d *Destination) fill(ctx context.Context, now time.Time) (time.Duration, e
 // pick returns the parcel to send next: what was sent before, live, and only then the backlog. With
 // none it returns how long at most until there may be one.
 func (d *Destination) pick(now time.Time) (*parcel, time.Duration, error) {
-	if p := d.w.next(now); p != nil {
-		return p, 0, nil
+	for p := d.w.next(now); p != nil; p = d.w.next(now) {
+		if !d.bars.stops(p, now) {
+			return p, 0, nil
+		}
+		d.convict(p)
 	}
 	if len(d.w.again) > 0 || !d.w.room(1, now) {
 		return nil, d.untilRoom(now), nil
@@ -603,7 +606,7 @@ func (d *Destination) convict(p *parcel) {
 		return
 	}
 	d.log.Warn("a sample was set aside; 'gateway queue retry' sends it again", "sample", idText(it.id), "reason", why)
-	if now := time.Now(); p.sentNow {
+	if now := time.Now(); p.strikes >= strikesToOut { // it was tried
 		if b := d.bars.refused(p, why, now); b != nil {
 			d.log.Warn("the broker refuses whatever this topic gets; its samples are set aside unsent, but for one now and then",
 				"topic", p.out.Messages[0].Topic, "next", b.until.Sub(now).Round(time.Second))
@@ -663,7 +666,7 @@ func (d *Destination) recycle(p *parcel) {
 	if len(d.free) >= d.o.Window {
 		return
 	}
-	p.order, p.sentNow, p.accused, p.breaks, p.strikes, p.why = 0, false, false, 0, 0, nil
+	p.order, p.sentNow, p.accused, p.trial, p.breaks, p.strikes, p.why = 0, false, false, false, 0, 0, nil
 	p.out.Reset()
 	d.free = append(d.free, p)
 }

@@ -44,6 +44,7 @@ type parcel struct {
 	bytes   int
 	sentNow bool  // has been handed to the publisher at least once
 	accused bool  // broke connections; being taken back for it
+	trial   bool  // finds out whether a barred topic is taken again
 	breaks  int   // connections that broke while it was alone in flight
 	strikes int   // times it was a suspect
 	why     error // of its last refusal

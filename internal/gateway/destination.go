@@ -111,7 +111,7 @@ func (g *Gateway) newDestination(cfg *config.Destination) (*destination, error) 
 	}
 	lost := func(why string) func(buffer.ID, string) {
 		return func(id buffer.ID, reason string) {
-			g.lose(ledger.Loss{Destination: cfg.Name, Reason: why, Count: 1, First: id, Last: id})
+			g.lose(ledger.Loss{Destination: d.name, Reason: why, Count: 1, First: id, Last: id})
 		}
 	}
 	d.Destination, err = delivery.New(delivery.Options{
