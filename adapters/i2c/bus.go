@@ -72,7 +72,7 @@ func New(o Options) (*Bus, error) {
 	for i := range o.Devices {
 		d, err := newDevice(b, o.Devices[i])
 		if err != nil {
-			for _, err := range flatten(err) {
+			for _, err := range adapters.Joined(err) {
 				errs = append(errs, &DeviceError{Index: i, Device: o.Devices[i].Name, Err: err})
 			}
 			continue
@@ -85,14 +85,6 @@ func New(o Options) (*Bus, error) {
 		return nil, err
 	}
 	return b, nil
-}
-
-// flatten takes joined errors apart.
-func flatten(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
-	}
-	return []error{err}
 }
 
 // A DeviceError is what is wrong with the configuration of one device. New joins all of them.

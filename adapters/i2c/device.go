@@ -106,7 +106,7 @@ func newDevice(b *Bus, cfg Device) (*device, error) {
 	chip, err := cfg.chip()
 	if err != nil {
 		var errs []error
-		for _, err := range flatten(err) {
+		for _, err := range adapters.Joined(err) {
 			var f *FieldError
 			if !errors.As(err, &f) {
 				err = ofDevice("chip", err)

@@ -172,7 +172,7 @@ func New(o Options) (*Bus, error) {
 	for i := range o.Devices {
 		d, err := newDevice(o.Name, o.Devices[i])
 		if err != nil {
-			for _, err := range flatten(err) {
+			for _, err := range adapters.Joined(err) {
 				var de *DeviceError
 				if !errors.As(err, &de) {
 					de = &DeviceError{Message: -1, Err: err}
@@ -192,14 +192,6 @@ func New(o Options) (*Bus, error) {
 		return nil, err
 	}
 	return b, nil
-}
-
-// flatten takes joined errors apart.
-func flatten(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
-	}
-	return []error{err}
 }
 
 func newDevice(bus string, o Device) (*device, error) {
@@ -227,7 +219,7 @@ func newDevice(bus string, o Device) (*device, error) {
 		}
 		in, err := d.newMessage(m)
 		if err != nil {
-			for _, err := range flatten(err) {
+			for _, err := range adapters.Joined(err) {
 				wrong = append(wrong, &DeviceError{Message: i, Err: err})
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"gateway/adapters"
 	"gateway/config"
 	"gateway/internal/secret"
 	"gateway/mqtt"
@@ -70,7 +71,7 @@ func clientOptions(gatewayID string, cfg *config.Destination, configFile string)
 // the check may see fewer of them than the service does, so these are warnings.
 func checkConnection(gatewayID string, cfg *config.Destination, configFile string) {
 	_, err := clientOptions(gatewayID, cfg, configFile)
-	for _, err := range splitErrors(err) {
+	for _, err := range adapters.Joined(err) {
 		var at *placeError
 		if errors.As(err, &at) {
 			at.at.Warnf(at.key, "%v", at.err)

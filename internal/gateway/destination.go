@@ -173,7 +173,7 @@ func labels(m map[string]string) (list []adapters.Label) {
 // checkPublishing reports formats, templates and topics that cannot be.
 func checkPublishing(gatewayID string, at config.Place, cfg *config.Publishing) {
 	_, err := format.New(formatOptions(gatewayID, cfg))
-	for _, err := range splitErrors(err) {
+	for _, err := range adapters.Joined(err) {
 		at.Errorf("", "%s", strings.TrimPrefix(err.Error(), "format: "))
 	}
 }

@@ -72,7 +72,7 @@ func checkI2C(cfg *config.I2C) {
 		return
 	}
 	_, err := i2c.New(o)
-	for _, err := range splitErrors(err) {
+	for _, err := range adapters.Joined(err) {
 		var de *i2c.DeviceError
 		if errors.As(err, &de) {
 			at, key := i2cKey(&cfg.Devices[de.Index], de.Err)
@@ -122,21 +122,6 @@ func i2cKey(d *config.I2CDevice, err error) (config.Place, string) {
 		return d.Points[f.Point].At, f.Key
 	}
 	return d.At, f.Key
-}
-
-// splitErrors takes joined errors apart.
-func splitErrors(err error) []error {
-	if err == nil {
-		return nil
-	}
-	if j, ok := err.(interface{ Unwrap() []error }); ok {
-		var all []error
-		for _, e := range j.Unwrap() {
-			all = append(all, splitErrors(e)...)
-		}
-		return all
-	}
-	return []error{err}
 }
 
 // A placeError is an error with the table and key that it is about.

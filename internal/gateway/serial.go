@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"gateway/adapters"
 	"gateway/adapters/port"
 	"gateway/adapters/serial"
 	"gateway/adapters/serial/frame"
@@ -53,7 +54,7 @@ func checkSerial(cfg *config.Serial) {
 
 // reportSerial reports errors of serialLine, or of serialDevice and serial.New for one device.
 func reportSerial(cfg *config.Serial, d *config.SerialDevice, err error) {
-	for _, err := range splitErrors(err) {
+	for _, err := range adapters.Joined(err) {
 		var at *placeError
 		var de *serial.DeviceError
 		switch {

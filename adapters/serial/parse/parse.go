@@ -176,11 +176,7 @@ func New(s Spec) (*Parser, error) {
 	default:
 		err = fmt.Errorf("format %q is unknown; there are %q", s.Format, Formats())
 	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		wrong = append(wrong, joined.Unwrap()...)
-	} else if err != nil {
-		wrong = append(wrong, err)
-	}
+	wrong = append(wrong, adapters.Joined(err)...)
 	if len(wrong) == 0 {
 		return p, nil
 	}
