@@ -78,7 +78,7 @@ func (s *session) publish(d *device, all bool) {
 	now := time.Now()
 	readings := make([]adapters.Reading, 0, len(d.results))
 	for i, r := range d.results {
-		if !d.fresh[i] && !all || !d.due(i, now) {
+		if !d.fresh[i] && !all || !d.take(i, now) {
 			continue
 		}
 		readings = append(readings, d.reading(i, r))
@@ -101,14 +101,18 @@ func (d *device) reading(i int, r parse.Result) adapters.Reading {
 	return adapters.Reading{Point: i, Quality: adapters.Bad, Reason: adapters.ReasonTimeout}
 }
 
-// due tells whether a point with an interval of its own is due, and notes when it is next. A tenth of
-// the interval is allowed for what comes a little early.
+// due tells whether a point is due. A tenth of its interval is allowed for what comes a little early.
 func (d *device) due(i int, now time.Time) bool {
+	return !now.Add(d.Points[i].Interval / 10).Before(d.next[i])
+}
+
+// take tells whether a point is due, and notes when it is next.
+func (d *device) take(i int, now time.Time) bool {
 	interval := d.Points[i].Interval
 	if interval == 0 {
 		return true
 	}
-	if now.Add(interval / 10).Before(d.next[i]) {
+	if !d.due(i, now) {
 		return false
 	}
 	d.next[i] = d.next[i].Add(interval)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"gateway/adapters"
@@ -18,16 +19,28 @@ type failure struct {
 	err    error
 }
 
-// poll carries out a cycle of a polled device: its messages, one after the other. A device that does
-// not answer is not asked further in this cycle; so is one whose message without points failed, since
-// what follows builds on that. The error is the end of the session.
+// wanted tells whether a message has a point that is due.
+func (d *device) wanted(m *message, now time.Time) bool {
+	return slices.ContainsFunc(m.Points, func(i int) bool { return d.due(i, now) })
+}
+
+// poll carries out a cycle of a polled device: its messages, one after the other, but for those whose
+// points are not due. A device that does not answer is not asked further in this cycle; so is one whose
+// message without points failed, since what follows builds on that. The error is the end of the session.
 func (s *session) poll(d *device) error {
+	now := time.Now()
+	if !slices.ContainsFunc(d.messages, func(m *message) bool { return d.wanted(m, now) }) {
+		return nil
+	}
 	s.mu.Lock()
 	s.status.Devices[d.index].Polls++
 	s.mu.Unlock()
 	var why failure // of the cycle
 	good := false
 	for i, m := range d.messages {
+		if len(m.Points) > 0 && !d.wanted(m, now) {
+			continue
+		}
 		f, err := s.ask(d, m)
 		if err != nil {
 			return err

@@ -334,6 +334,33 @@ func TestAPolledDeviceIsAskedAndEachPointHasItsQuality(t *testing.T) {
 	})
 }
 
+// A slow line is spared: what none of its points wants is not asked.
+func TestAMessageIsAskedWhenOneOfItsPointsIsDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := polled("probe", 10*time.Second, time.Second, "T\r", `^T=(?P<t>.*)$`, "S\r", `^S=(?P<serial>.*)$`)
+		d.Points[1].Interval = time.Minute
+		r := start(t, serial.Options{Frame: lines, Devices: []serial.Device{d}})
+		defer r.stop()
+		var mu sync.Mutex
+		asked := map[string]int{}
+		go answer(<-r.ends, func(request string) string {
+			mu.Lock()
+			defer mu.Unlock()
+			asked[request]++
+			return request + "=1\n"
+		})
+		time.Sleep(125 * time.Second)
+		if got := r.got(); strings.Count(got, "serial=1") != 3 || strings.Count(got, "t=1") != 13 {
+			t.Error(got)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if asked["T"] != 13 || asked["S"] != 3 {
+			t.Errorf("%v", asked)
+		}
+	})
+}
+
 func TestADeadDeviceCostsItsNeighbourOneTimeoutAndBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, serial.Options{Frame: lines, Devices: []serial.Device{
