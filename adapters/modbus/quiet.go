@@ -176,8 +176,8 @@ func (l *link) otherCount(unit byte, pdu []byte) []byte {
 	most = min(most, 1<<16-at)
 	probe := slices.Clone(pdu)
 	for n := step; n < most; n += step {
-		// Two registers less rather than one: some devices refuse half a number.
-		for _, c := range [...]int{count - 2*n, count - n, count + n} {
+		// Two registers less or more rather than one: some devices do not give half a number.
+		for _, c := range [...]int{count - 2*n, count + 2*n, count - n, count + n} {
 			if c < 1 || c > most {
 				continue
 			}
