@@ -65,9 +65,9 @@ Where the gateway came as a package, the package has done all this.`)
 	}
 	switch what {
 	case "install":
-		return service.Apply(ctx, c.out, *root, o.Install())
+		return service.Apply(ctx, c.out, *root, service.Live(o.Init, *root), o.Install())
 	case "uninstall":
-		return service.Apply(ctx, c.out, *root, o.Uninstall())
+		return service.Apply(ctx, c.out, *root, service.Live(o.Init, *root), o.Uninstall())
 	case "show":
 		for _, s := range o.Install() {
 			fmt.Fprintln(c.out, s)

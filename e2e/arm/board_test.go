@@ -30,6 +30,8 @@ type message struct {
 	Epoch  string
 	Seq    uint64
 	Prev   *uint64
+	Time   time.Time
+	Clock  string
 	Values map[string]any
 	Bad    map[string]string
 }
@@ -52,7 +54,8 @@ func messages(t testing.TB, lines []string, topic string) (all []message) {
 }
 
 // The binary that a Raspberry Pi 1 gets (ARMv6, static, stripped) reads a temperature through
-// /dev/i2c-0 and lines through /dev/ttymxc1, and Mosquitto on the host receives both.
+// /dev/i2c-0 and lines through /dev/ttymxc1, and Mosquitto on the host receives both. The board has no
+// clock and nobody sets one, so every sample says that its time is not to be trusted.
 func TestTheBoardReadsI2CAndUARTAndPublishes(t *testing.T) {
 	host := rig.NewMosquitto(t, "")
 	sub := host.Subscribe(t, "watcher", "board/#")
@@ -131,6 +134,9 @@ frame = { line = "\n" }
 	scale := messages(t, sub.Lines(), "board/scale")
 	for i, m := range scale {
 		count, _ := m.Values["count"].(float64)
+		if m.Clock != "unsynced" {
+			t.Errorf("line %v has the time %v, and of the clock it says %q", count, m.Time, m.Clock)
+		}
 		if weight := m.Values["weight"]; weight != count/10 {
 			t.Errorf("line %v weighs %v", count, weight)
 		}

@@ -11,15 +11,15 @@ import (
 	"path/filepath"
 )
 
-// Apply does the steps in order, says each to w, and stops at the first that fails. In another root
-// than / commands are only said: what they concern is not running.
-func Apply(ctx context.Context, w io.Writer, root string, steps []Step) error {
+// Apply does the steps in order, says each to w, and stops at the first that fails. In a system that
+// is not live commands are only said, but for those that concern files, where its root is ours.
+func Apply(ctx context.Context, w io.Writer, root string, live bool, steps []Step) error {
 	for _, s := range steps {
 		var err error
 		if s.Command == nil {
 			fmt.Fprintln(w, s)
 			err = s.file(root)
-		} else if filepath.Clean(root) != string(filepath.Separator) {
+		} else if !live && !(s.Offline && ours(root)) {
 			fmt.Fprintln(w, "later:", s)
 		} else {
 			fmt.Fprintln(w, s)
@@ -37,6 +37,9 @@ func Apply(ctx context.Context, w io.Writer, root string, steps []Step) error {
 	return nil
 }
 
+// ours tells whether a root directory is that of this process.
+func ours(root string) bool { return filepath.Clean(root) == string(filepath.Separator) }
+
 // file does a step that is no command.
 func (s Step) file(root string) error {
 	path := filepath.Join(root, filepath.FromSlash(s.Path))
@@ -45,6 +48,15 @@ func (s Step) file(root string) error {
 			return err
 		}
 		return nil
+	}
+	if s.Link != "" {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return os.Symlink(s.Link, path)
 	}
 	if s.Content == nil && s.Copy == "" {
 		if err := os.MkdirAll(path, s.Mode); err != nil {

@@ -60,6 +60,20 @@ func Detect(root string) (Init, error) {
 	return "", errors.New("service: neither systemd nor OpenRC nor procd was found; start 'gateway run' from what your system starts its services with")
 }
 
+// Live tells whether the services of the system below root can be started and stopped: it is this
+// machine's own, and no image or container in which no init runs.
+func Live(init Init, root string) bool {
+	if !ours(root) {
+		return false
+	}
+	mark, ok := map[Init]string{Systemd: "/run/systemd/system", OpenRC: "/run/openrc"}[init]
+	if !ok {
+		return true
+	}
+	_, err := os.Stat(mark)
+	return err == nil
+}
+
 // Options say what is installed where.
 type Options struct {
 	Init    Init
@@ -81,15 +95,17 @@ func DefaultData(init Init) string {
 
 // A Step is one thing that is done: a file, a directory or a command.
 type Step struct {
-	Path    string // of a file or, when Content is nil and Copy empty, of a directory; below the root
+	Path    string // of a file or, when nothing says what is in it, of a directory; below the root
 	Mode    fs.FileMode
 	Content []byte
 	Copy    string // the file whose content it gets
+	Link    string // where it leads to, being a symbolic link
 	Keep    bool   // left alone when it is there already
 	Remove  bool   // taken away instead
 
 	Command  []string // run on the machine itself
 	Tolerate bool     // its failure is said and changes nothing
+	Offline  bool     // it takes no init that runs
 }
 
 // String says what the step does.
@@ -103,6 +119,8 @@ func (s Step) String() string {
 		return "write   " + s.Path + ", unless it is there"
 	case s.Copy != "":
 		return "copy    " + s.Path
+	case s.Link != "":
+		return "link    " + s.Path
 	case s.Content == nil:
 		return "make    " + s.Path + "/"
 	}
@@ -126,13 +144,14 @@ func (o Options) Install() []Step {
 	}
 	switch o.Init {
 	case Systemd:
-		run(false, "systemd-sysusers", "/etc/sysusers.d/gateway.conf")
-		run(true, "systemd-tmpfiles", "--create", "/etc/tmpfiles.d/gateway.conf") // a data directory that is elsewhere
+		steps = append(steps,
+			Step{Command: []string{"systemd-sysusers", "/etc/sysusers.d/gateway.conf"}, Offline: true},
+			Step{Command: []string{"systemd-tmpfiles", "--create", "/etc/tmpfiles.d/gateway.conf"}, Offline: true},
+		)
 		run(true, "modprobe", "-qa", "i2c-dev", "usbserial", "cdc-acm")
 		run(true, "udevadm", "control", "--reload")
 		run(true, "udevadm", "trigger", "--subsystem-match=tty", "--subsystem-match=i2c-dev")
 		run(false, "systemctl", "daemon-reload")
-		run(false, "systemctl", "enable", "gateway.service")
 		run(false, "systemctl", "restart", "gateway.service")
 	case OpenRC:
 		// Each fails where it was done before.
@@ -158,7 +177,7 @@ func (o Options) Uninstall() []Step {
 	run := func(args ...string) { steps = append(steps, Step{Command: args, Tolerate: true}) }
 	switch o.Init {
 	case Systemd:
-		run("systemctl", "disable", "--now", "gateway.service")
+		run("systemctl", "stop", "gateway.service")
 	case OpenRC:
 		run("rc-service", "gateway", "stop")
 		run("rc-update", "del", "gateway", "default")
@@ -202,5 +221,6 @@ func (o Options) files() []Step {
 		}
 		steps = append(steps, Step{Path: "/etc/" + f.Name, Mode: 0o644, Content: text})
 	}
-	return steps
+	// As systemctl enable does it, which a tree that is not running has nobody to do.
+	return append(steps, Step{Path: "/etc/systemd/system/multi-user.target.wants/gateway.service", Link: "/etc/systemd/system/gateway.service"})
 }

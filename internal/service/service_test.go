@@ -25,7 +25,7 @@ func options(t *testing.T, init Init) Options {
 func apply(t *testing.T, o Options, steps []Step) string {
 	t.Helper()
 	var said bytes.Buffer
-	if err := Apply(context.Background(), &said, o.Root, steps); err != nil {
+	if err := Apply(context.Background(), &said, o.Root, false, steps); err != nil {
 		t.Fatalf("%v\n%s", err, said.String())
 	}
 	return said.String()
@@ -69,6 +69,7 @@ func TestInstallLaysDownWhatEachInitNeeds(t *testing.T) {
 			"etc/gateway/gateway.toml",
 			"etc/modules-load.d/gateway.conf",
 			"etc/systemd/system/gateway.service",
+			"etc/systemd/system/multi-user.target.wants/gateway.service",
 			"etc/sysusers.d/gateway.conf",
 			"etc/tmpfiles.d/gateway.conf",
 			"etc/udev/rules.d/70-gateway.rules",
@@ -185,12 +186,27 @@ func TestAStepThatFailsStopsUnlessItIsTolerated(t *testing.T) {
 	}
 	var said bytes.Buffer
 	ctx := context.Background()
-	if err := Apply(ctx, &said, "/", []Step{{Command: []string{"false"}, Tolerate: true}, {Command: []string{"true"}}}); err != nil {
+	if err := Apply(ctx, &said, "/", true, []Step{{Command: []string{"false"}, Tolerate: true}, {Command: []string{"true"}}}); err != nil {
 		t.Errorf("a tolerated failure: %v", err)
 	}
-	err := Apply(ctx, &said, "/", []Step{{Command: []string{"false"}}, {Command: []string{"never"}}})
+	err := Apply(ctx, &said, "/", true, []Step{{Command: []string{"false"}}, {Command: []string{"never"}}})
 	if err == nil || !strings.HasPrefix(err.Error(), "service: run     false") {
 		t.Errorf("a failure: %v", err)
+	}
+}
+
+// In a chroot nothing runs that could be started, but the user and the directories can be made.
+func TestAChrootGetsWhatNeedsNoInit(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Log("there is no /bin/false here, and no init that is served")
+		return
+	}
+	for root, made := range map[string]bool{"/": true, t.TempDir(): false} {
+		var said bytes.Buffer
+		err := Apply(context.Background(), &said, root, false, []Step{{Command: []string{"never"}}, {Command: []string{"false"}, Offline: true}})
+		if (err != nil) != made || !strings.HasPrefix(said.String(), "later: run     never\n") {
+			t.Errorf("%s: %v\n%s", root, err, said.String())
+		}
 	}
 }
 
