@@ -66,11 +66,6 @@ func (n *Notifier) Stopping(status string) error { return n.send("STOPPING=1", s
 // Status sets the line of text that `systemctl status` shows. An empty one changes nothing.
 func (n *Notifier) Status(status string) error { return n.send(statusField(status)) }
 
-// ExtendTimeout asks for d more to start or to stop in, counted from now.
-func (n *Notifier) ExtendTimeout(d time.Duration) error {
-	return n.send("EXTEND_TIMEOUT_USEC=" + strconv.FormatInt(d.Microseconds(), 10))
-}
-
 // Alive is one sign of life for the watchdog. Watch sends them as long as the service is healthy.
 func (n *Notifier) Alive() error { return n.send("WATCHDOG=1") }
 

@@ -76,7 +76,6 @@ func TestNotifierTellsStates(t *testing.T) {
 				{func() error { return n.Ready("") }, "READY=1\n"},
 				{func() error { return n.Status("two\nlines\x00") }, "STATUS=two lines \n"},
 				{func() error { return n.Alive() }, "WATCHDOG=1\n"},
-				{func() error { return n.ExtendTimeout(3 * time.Second) }, "EXTEND_TIMEOUT_USEC=3000000\n"},
 				{func() error { return n.Stopping("draining") }, "STOPPING=1\nSTATUS=draining\n"},
 			} {
 				if err := c.send(); err != nil {

@@ -28,7 +28,7 @@ func runPasswd(_ context.Context, c call) error {
 The password is asked for twice on a terminal; otherwise it is the first line of the standard input.
 The file keeps a hash of it only (argon2id). A running broker takes the change over by itself.
 
-Example: gateway passwd /etc/gateway/credentials/broker.passwords alice`)
+Example: gateway passwd /etc/gateway/broker.passwords alice`)
 	remove := f.Bool("delete", false, "delete the user")
 	if err := c.parse(f, 2, 2); err != nil {
 		return err

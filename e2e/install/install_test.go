@@ -211,6 +211,10 @@ frame = { line = "\r\n" }
 			out := m.run("journalctl", "--no-pager", "-u", "gateway.service", "-n", "30")
 			return strings.Contains(out, "broker.example.com") && strings.Contains(out, "/dev/ttyUSB7")
 		})
+		rig.Eventually(t, 20*time.Second, "what it waits for, in the status", func() bool {
+			status := m.property("StatusText")
+			return strings.Contains(status, "broker.example.com") && strings.Contains(status, "/dev/ttyUSB7")
+		})
 		m.write("/etc/gateway/gateway.toml", good)
 		m.run("systemctl", "restart", "gateway.service")
 	})
@@ -239,6 +243,24 @@ password_file = "cloud.password"
 		}
 		m.run("systemctl", "stop", "mosquitto.service")
 		m.write("/etc/gateway/gateway.toml", good)
+		m.run("systemctl", "restart", "gateway.service")
+		m.await("ActiveState", "active")
+	})
+
+	m.step(t, "the local broker is opened to the network with a password, as the documents say", func(t *testing.T, m *machine) {
+		good := m.run("cat", "/etc/gateway/gateway.toml")
+		m.run("install", "-m", "640", "-g", "gateway", "/dev/null", "/etc/gateway/passwords")
+		m.run("sh", "-c", "echo secret | gateway passwd /etc/gateway/passwords homeassistant")
+		m.write("/etc/gateway/gateway.toml", strings.Replace(good, "listen = [\"127.0.0.1:1883\"]",
+			"listen = [\"0.0.0.0:1883\"]\npassword_file = \"/etc/gateway/passwords\"\nanonymous = \"loopback\"", 1))
+		m.run("systemctl", "restart", "gateway.service")
+		m.await("ActiveState", "active")
+		m.run("mosquitto_pub", "-h", "127.0.0.1", "-u", "homeassistant", "-P", "secret", "-t", "t", "-m", "x")
+		if _, err := m.try("mosquitto_pub", "-h", "127.0.0.1", "-u", "homeassistant", "-P", "wrong", "-t", "t", "-m", "x"); err == nil {
+			t.Error("a wrong password opens the door")
+		}
+		m.write("/etc/gateway/gateway.toml", good)
+		m.run("rm", "/etc/gateway/passwords")
 		m.run("systemctl", "restart", "gateway.service")
 		m.await("ActiveState", "active")
 	})

@@ -32,7 +32,7 @@ func (g *Gateway) Status() Status {
 	return s
 }
 
-// String is the status in a line, for `systemctl status`.
+// String is the status in a line, for `systemctl status`: how much works, and what is waited for.
 func (s Status) String() string {
 	var devices, offline int
 	for _, b := range s.Buses {
@@ -47,8 +47,16 @@ func (s Status) String() string {
 	if offline > 0 {
 		text += fmt.Sprintf(" (%d offline)", offline)
 	}
+	for _, b := range s.Buses {
+		if !b.Open && b.Err != "" {
+			text += fmt.Sprintf("; bus %s: %s", b.Bus, b.Err)
+		}
+	}
 	for _, d := range s.Destinations {
 		text += fmt.Sprintf("; %s: %s, %d waiting", d.Name, d.State, d.Waiting())
+		if d.State != delivery.Delivering && d.LastError != "" {
+			text += fmt.Sprintf(" (%s)", d.LastError)
+		}
 	}
 	for _, err := range s.Listening {
 		text += "; " + err.Error()
