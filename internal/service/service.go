@@ -3,12 +3,15 @@
 package service
 
 import (
+	"bytes"
 	_ "embed"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"gateway/systemd"
@@ -58,6 +61,21 @@ func Detect(root string) (Init, error) {
 		}
 	}
 	return "", errors.New("service: neither systemd nor OpenRC nor procd was found; start 'gateway run' from what your system starts its services with")
+}
+
+// directoryCredentials tells whether the systemd below root takes a directory for a credential, as it
+// does since 251 (its NEWS). One that cannot be found is taken for a new one.
+func directoryCredentials(root string) bool {
+	for _, dir := range []string{"lib/systemd", "usr/lib/systemd", "usr/lib/*/systemd", "usr/lib64/systemd"} {
+		found, _ := filepath.Glob(filepath.Join(root, dir, "libsystemd-shared-*.so")) // the pattern is well-formed
+		for _, path := range found {
+			var version int
+			if _, err := fmt.Sscanf(filepath.Base(path), "libsystemd-shared-%d", &version); err == nil {
+				return version >= 251
+			}
+		}
+	}
+	return true
 }
 
 // Live tells whether the services of the system below root can be started and stopped: it is this
@@ -144,10 +162,9 @@ func (o Options) Install() []Step {
 	}
 	switch o.Init {
 	case Systemd:
-		steps = append(steps,
-			Step{Command: []string{"systemd-sysusers", "/etc/sysusers.d/gateway.conf"}, Offline: true},
-			Step{Command: []string{"systemd-tmpfiles", "--create", "/etc/tmpfiles.d/gateway.conf"}, Offline: true},
-		)
+		offline := func(args ...string) { steps = append(steps, Step{Command: args, Offline: true}) }
+		offline("systemd-sysusers", "/etc/sysusers.d/gateway.conf")
+		offline("systemd-tmpfiles", "--create", "/etc/tmpfiles.d/gateway.conf")
 		run(true, "modprobe", "-qa", "i2c-dev", "usbserial", "cdc-acm")
 		run(true, "udevadm", "control", "--reload")
 		run(true, "udevadm", "trigger", "--subsystem-match=tty", "--subsystem-match=i2c-dev")
@@ -200,6 +217,9 @@ const (
 	scriptBinary = "/usr/local/bin/gateway"
 )
 
+// loadCredential is the line of the unit by which systemd hands the credentials over.
+var loadCredential = regexp.MustCompile(`(?m)^LoadCredential=.*\n`)
+
 // files returns what tells the init of the service.
 func (o Options) files() []Step {
 	place := func(text, binary string) []byte {
@@ -214,8 +234,13 @@ func (o Options) files() []Step {
 		return []Step{{Path: "/etc/init.d/gateway", Mode: 0o755, Content: place(procdScript, scriptBinary)}}
 	}
 	var steps []Step
+	handed := directoryCredentials(o.Root)
 	for _, f := range systemd.Files() {
 		text := place(f.Content, systemd.UnitBinary)
+		if !handed { // the service reads them itself
+			text = loadCredential.ReplaceAll(text, nil)
+			text = bytes.Replace(text, []byte("/credentials 0700 root    root "), []byte("/credentials 0750 root    gateway "), 1)
+		}
 		if strings.HasSuffix(f.Name, ".service") && o.Data != systemdData {
 			text = []byte(strings.Replace(string(text), "StateDirectoryMode=0750\n", "StateDirectoryMode=0750\nReadWritePaths=-"+o.Data+"\n", 1))
 		}

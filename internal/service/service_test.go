@@ -195,6 +195,33 @@ func TestAStepThatFailsStopsUnlessItIsTolerated(t *testing.T) {
 	}
 }
 
+// A systemd before 251 does not take a directory for a credential, and would not start the unit.
+func TestAnOldSystemdHandsOverNoDirectory(t *testing.T) {
+	for version, handed := range map[string]bool{"": true, "247": false, "250": false, "251": true, "252.39-1~deb12u2": true} {
+		o := options(t, Systemd)
+		if version != "" {
+			dir := filepath.Join(o.Root, "usr/lib/arm-linux-gnueabihf/systemd")
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, "libsystemd-shared-"+version+".so"), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		apply(t, o, o.Install())
+		if got := strings.Contains(content(t, o, "etc/systemd/system/gateway.service"), "\nLoadCredential="); got != handed {
+			t.Errorf("systemd %q is asked to hand over a directory: %t", version, got)
+		}
+		mode := "d /etc/gateway/credentials 0700 root    root "
+		if !handed {
+			mode = "d /etc/gateway/credentials 0750 root    gateway "
+		}
+		if got := content(t, o, "etc/tmpfiles.d/gateway.conf"); !strings.Contains(got, mode) {
+			t.Errorf("systemd %q: tmpfiles:\n%s", version, got)
+		}
+	}
+}
+
 // In a chroot nothing runs that could be started, but the user and the directories can be made.
 func TestAChrootGetsWhatNeedsNoInit(t *testing.T) {
 	if runtime.GOOS == "windows" {

@@ -81,8 +81,9 @@ func (r *release) deb(file string, t target, binary string, docs []document) err
 		DisableGlobbing: true,
 		Overridables: nfpm.Overridables{
 			Contents: p.contents,
-			// The user is made from sysusers.d, by systemd or, where another init runs, by its stand-in.
-			Depends:  []string{"init-system-helpers (>= 1.54)", "systemd | systemd-standalone-sysusers | systemd-sysusers"},
+			// The user is made from sysusers.d, by systemd or, where another init runs, by its stand-in. From
+			// 251 on systemd takes a whole directory for a credential, as the unit has it.
+			Depends:  []string{"init-system-helpers (>= 1.54)", "systemd (>= 251) | systemd-standalone-sysusers | systemd-sysusers"},
 			Suggests: []string{"mosquitto-clients", "i2c-tools"},
 			Scripts: nfpm.Scripts{
 				PostInstall: filepath.Join(r.root, "packaging/deb/postinst"),
