@@ -1,6 +1,6 @@
 // Command modbus measures whether the Modbus adapter keeps its schedule: so many TCP devices of so
 // many registers each, polled at an interval, and what becomes of it when some accept connections and
-// never answer. The devices are simulated in a process of their own.
+// never answer, beside a run without those. The devices are simulated in a process of their own.
 //
 //	go run ./bench/modbus                                  100 devices × 100 registers a second
 //	go run ./bench/modbus -devices 10 -silent 1            one of ten devices is silent
@@ -44,7 +44,7 @@ func main() {
 	flag.DurationVar(&s.length, "length", 20*time.Second, "how long to measure")
 	flag.BoolVar(&s.shared, "shared", false, "all devices behind one address")
 	flag.Parse()
-	run := measure
+	run := compare
 	if *serve {
 		run = serveDevices
 	}
@@ -119,6 +119,19 @@ func (t *tally) Offer(s adapters.Sample) bool {
 		t.readings += len(s.Readings)
 	}
 	return true
+}
+
+// compare measures, and where devices are silent, also without that: the lateness of the others is to be
+// the same.
+func compare(s settings) error {
+	if s.silent > 0 {
+		without := s
+		without.silent = 0
+		if err := measure(without); err != nil {
+			return err
+		}
+	}
+	return measure(s)
 }
 
 func measure(s settings) error {
