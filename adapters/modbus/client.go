@@ -83,7 +83,7 @@ func (c *Client) Write(ctx context.Context, unit byte, p Point, v adapters.Value
 
 // Models returns the chain of SunSpec models that a unit has, ErrNoModel where it has none.
 func (c *Client) Models(ctx context.Context, unit byte) ([]Model, error) {
-	return findModels(func(address uint16, count int) ([]byte, error) {
+	return findModels(0, func(address uint16, count int) ([]byte, error) {
 		return c.Read(ctx, unit, Holding, address, count)
 	})
 }

@@ -33,6 +33,7 @@ type device struct {
 	noMask  bool               // the device does not know function 22
 	// impatient: the device was busy for as long as it may be, and has not answered everything since.
 	impatient bool
+	chain     int    // SunSpec: which of the bases is tried first
 	base      uint16 // SunSpec: the model's first register, from which addresses count
 	located   bool   // SunSpec: base is known
 

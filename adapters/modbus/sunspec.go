@@ -30,9 +30,11 @@ type Model struct {
 	Length  int    // registers, those of number and length not counted
 }
 
-// findModels walks the chain with a function that reads holding registers.
-func findModels(read func(address uint16, count int) ([]byte, error)) ([]Model, error) {
-	for _, base := range sunSpecBases {
+// findModels walks the chain with a function that reads holding registers. It looks for it at the base
+// numbered first, then at the others.
+func findModels(first int, read func(address uint16, count int) ([]byte, error)) ([]Model, error) {
+	for i := range sunSpecBases {
+		base := sunSpecBases[(first+i)%len(sunSpecBases)]
 		b, err := read(base, 2)
 		if exception(err) != 0 && !silent(err) {
 			continue // not here
@@ -68,9 +70,12 @@ func findModels(read func(address uint16, count int) ([]byte, error)) ([]Model, 
 // be done once, and again after the device was away: it may have come back with other firmware.
 func (c *cycle) locate() error {
 	d := c.dev
-	chain, err := findModels(func(address uint16, count int) ([]byte, error) {
+	chain, err := findModels(d.chain, func(address uint16, count int) ([]byte, error) {
 		return c.ask(&block{kind: Holding, address: address, count: count})
 	})
+	if silent(err) {
+		d.chain++ // some devices do not answer for addresses that they do not have
+	}
 	if err != nil {
 		return err
 	}

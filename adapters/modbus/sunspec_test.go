@@ -160,3 +160,21 @@ func TestAWriteFindsTheModelItself(t *testing.T) {
 		}
 	})
 }
+
+func TestAChainIsFoundThoughTheDeviceIsMuteWhereItIsNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := sim.NewModbus()
+		u := m.Unit(1)
+		chain(u, 0, 103, 1000, 0)
+		u.Mute(sim.HoldingRegisters, 40000)
+		u.Mute(sim.HoldingRegisters, 50000)
+		s := newSink()
+		start(t, modbus.Options{Framing: modbus.TCP, Address: "h:1", Dial: pipeDial(t, m.ServeConn), Sink: s, Devices: []modbus.Device{sunspec(t)}})
+		for range 3 {
+			if get(t, s.next(t), "power").Quality == adapters.Good {
+				return
+			}
+		}
+		t.Error("not found in three attempts")
+	})
+}
