@@ -25,6 +25,7 @@ type Client struct {
 	over  chan struct{} // closed when Run ends
 
 	inbox *inbox
+	turn  chan struct{} // holds a value while a message is handled and acknowledged
 
 	mu       sync.Mutex
 	out      outbox
@@ -53,7 +54,7 @@ func New(o Options) (*Client, error) {
 	c := &Client{
 		opt: o, log: o.Logger, id: o.ClientID,
 		slots: make(chan struct{}, o.MaxUnacked), over: make(chan struct{}),
-		inbox: newInbox(), out: newOutbox(), in: map[uint16]*exchange{},
+		inbox: newInbox(), turn: make(chan struct{}, 1), out: newOutbox(), in: map[uint16]*exchange{},
 	}
 	for _, s := range o.URLs {
 		u, err := parseURL(s)
@@ -188,7 +189,7 @@ func (c *Client) Run(ctx context.Context) error {
 	c.mu.Unlock()
 
 	var handling sync.WaitGroup
-	handling.Go(c.handle)
+	handling.Go(func() { c.handle(ctx) })
 	c.connectForever(ctx)
 
 	c.mu.Lock()
@@ -296,8 +297,9 @@ func (c *Client) clientID() string {
 	return c.id
 }
 
-// handle calls the handlers until the inbox is closed.
-func (c *Client) handle() {
+// handle calls the handlers until the inbox is closed or ctx ends: what has not been handled then is not
+// acknowledged either.
+func (c *Client) handle(ctx context.Context) {
 	var batch []incoming
 	for {
 		var ok bool
@@ -305,16 +307,24 @@ func (c *Client) handle() {
 			return
 		}
 		for i := range batch {
-			if c.inbox.isClosed() {
+			if !c.handleOne(ctx, &batch[i]) {
 				return
 			}
-			in := &batch[i]
-			c.dispatch(in.m)
-			c.inbox.handled(&in.m)
-			c.acknowledge(in)
-			*in = incoming{}
+			batch[i] = incoming{}
 		}
 	}
+}
+
+func (c *Client) handleOne(ctx context.Context, in *incoming) bool {
+	c.turn <- struct{}{}
+	defer func() { <-c.turn }()
+	if ctx.Err() != nil {
+		return false
+	}
+	c.dispatch(in.m)
+	c.inbox.handled(&in.m)
+	c.acknowledge(in)
+	return true
 }
 
 func (c *Client) dispatch(m mqtt.Message) {

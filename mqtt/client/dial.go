@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -78,6 +79,9 @@ func (c *Client) startTLS(ctx context.Context, nc net.Conn, u *url.URL) (net.Con
 	t := tls.Client(nc, c.tlsConfig(u))
 	if err := t.HandshakeContext(ctx); err != nil {
 		nc.Close()
+		if errors.Is(err, io.EOF) {
+			return nil, fmt.Errorf("tls: server hung up during the handshake; perhaps it does not speak TLS on this port: %w", err)
+		}
 		return nil, fmt.Errorf("tls: %w", err)
 	}
 	return t, nil

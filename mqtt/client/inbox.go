@@ -83,12 +83,6 @@ func (b *inbox) handled(m *mqtt.Message) {
 	b.mu.Unlock()
 }
 
-func (b *inbox) isClosed() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.closed
-}
-
 func (b *inbox) close() {
 	b.mu.Lock()
 	b.closed = true

@@ -241,11 +241,19 @@ func (l *link) stop(code mqtt.ReasonCode) {
 	l.kick()
 }
 
-// hangUp says DISCONNECT and closes when the server has closed or lingerTime is over.
+// hangUp says DISCONNECT and closes when the server has closed or lingerTime is over. A handler that is at work
+// is waited for, so that its message is acknowledged before.
 func (l *link) hangUp(why error) {
-	l.stop(mqtt.Success)
 	t := time.NewTimer(lingerTime)
 	defer t.Stop()
+	select {
+	case l.c.turn <- struct{}{}:
+		<-l.c.turn
+	case <-l.dead:
+	case <-t.C:
+		t.Reset(lingerTime)
+	}
+	l.stop(mqtt.Success)
 	select {
 	case <-l.dead:
 	case <-t.C:

@@ -430,3 +430,47 @@ func TestNoAuthenticationUnasked(t *testing.T) {
 		s.expect(pub(0, 0, "next"))
 	})
 }
+
+// What was handled when the client is stopped is acknowledged before DISCONNECT, and what was not is not, so that the
+// server keeps it.
+func TestStoppingAcknowledgesWhatWasHandled(t *testing.T) {
+	run(t, Options{SessionExpiry: time.Hour}, func(t *testing.T, b *bench) {
+		at, handled := make(chan struct{}), 0
+		b.c.Handle("#", func(mqtt.Message) {
+			handled++
+			at <- struct{}{}
+			<-at
+		})
+		s, _ := b.accept(packet.Connack{})
+		s.send(pub(1, 1, "a"), pub(1, 2, "b"))
+		<-at
+		b.stop()
+		synctest.Wait()
+		at <- struct{}{}
+		s.expect(&packet.Puback{ID: 1}, &packet.Disconnect{})
+		s.close()
+		synctest.Wait()
+		if handled != 1 {
+			t.Errorf("%d messages were handled", handled)
+		}
+	})
+}
+
+// A handler that never returns does not keep the connection open, only Run from returning.
+func TestStoppingWithAHandlerThatDoesNotReturn(t *testing.T) {
+	run(t, Options{}, func(t *testing.T, b *bench) {
+		at := make(chan struct{})
+		b.c.Handle("#", func(mqtt.Message) { <-at })
+		s, _ := b.accept(packet.Connack{})
+		s.send(pub(1, 1, "a"))
+		synctest.Wait()
+		start := time.Now()
+		b.stop()
+		s.expect(&packet.Disconnect{})
+		s.gone()
+		if d := time.Since(start); d > 2*lingerTime {
+			t.Errorf("the connection stays for %v", d)
+		}
+		close(at)
+	})
+}
