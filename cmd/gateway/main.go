@@ -183,6 +183,28 @@ func (c call) parse(f *flag.FlagSet, least, most int) error {
 	return nil
 }
 
+// parseMixed is parse for flags that may also stand between and behind the arguments, where none of these begins with
+// a dash; "--" ends the flags.
+func (c call) parseMixed(f *flag.FlagSet) error {
+	arguments := []string{"--"}
+	for args := c.args; len(args) > 0; {
+		if err := parseFlags(f, args); err != nil {
+			return err
+		}
+		parsed := len(args) - f.NArg()
+		ended := parsed > 0 && args[parsed-1] == "--"
+		if args = f.Args(); ended {
+			arguments = append(arguments, args...)
+			break
+		}
+		if len(args) > 0 {
+			arguments = append(arguments, args[0])
+			args = args[1:]
+		}
+	}
+	return f.Parse(arguments)
+}
+
 // parseFlags parses flags as far as they go. The flag package would print all of the help at each
 // mistake; here it is printed where it is asked for.
 func parseFlags(f *flag.FlagSet, args []string) error {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 type clientFlags struct {
 	url, id, user, passwordFile string
 	caFile, certFile, keyFile   string
+	alpn                        string
 	version                     string
 	keepAlive, wait             time.Duration
 	will                        mqtt.Message
@@ -42,21 +44,46 @@ func qosVar(f *flag.FlagSet, q *mqtt.QoS, name, usage string) {
 	})
 }
 
+// seconds is a duration that may be given as a bare number of seconds, as mosquitto_pub and mosquitto_sub take it.
+type seconds time.Duration
+
+func (s *seconds) String() string { return time.Duration(*s).String() }
+
+func (s *seconds) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	if n, bare := strconv.ParseUint(text, 10, 32); bare == nil {
+		d, err = time.Duration(n)*time.Second, nil
+	}
+	if err != nil || d < 0 {
+		return errors.New("is no duration, such as 10s, and no number of seconds")
+	}
+	*s = seconds(d)
+	return nil
+}
+
+func secondsVar(f *flag.FlagSet, d *time.Duration, name string, value time.Duration, usage string) {
+	*d = value
+	f.Var((*seconds)(d), name, usage)
+}
+
 func (c *clientFlags) register(f *flag.FlagSet) {
 	f.StringVar(&c.url, "url", "mqtt://127.0.0.1:1883", "the broker's `URL`: mqtt://, mqtts://, ws://, wss://, unix:///path")
 	f.StringVar(&c.id, "id", "", "the client `identifier` (default: a random one)")
+	f.StringVar(&c.id, "i", "", "the same as --id")
 	f.StringVar(&c.user, "user", "", "the user `name`")
+	f.StringVar(&c.user, "u", "", "the same as --user")
 	f.StringVar(&c.passwordFile, "password-file", "", "the `file` that holds the password")
 	f.StringVar(&c.caFile, "cafile", "", "a PEM `file` of the authorities to trust instead of the system's")
 	f.StringVar(&c.certFile, "cert", "", "a PEM `file` of our certificate")
 	f.StringVar(&c.keyFile, "key", "", "a PEM `file` of the certificate's key")
+	f.StringVar(&c.alpn, "alpn", "", "the application `protocol` to agree on in TLS, such as mqtt")
 	f.StringVar(&c.version, "V", "", "the protocol `version`: 3.1, 3.1.1 or 5 (default: 5, or 3.1.1 where the broker does not know it)")
-	f.DurationVar(&c.keepAlive, "k", 30*time.Second, "the keep alive")
+	secondsVar(f, &c.keepAlive, "k", 30*time.Second, "the `duration` of the keep alive")
 	f.StringVar(&c.will.Topic, "will-topic", "", "the `topic` of a will")
 	f.StringVar(&c.willPayload, "will-payload", "", "the `text` of the will")
 	qosVar(f, &c.will.QoS, "will-qos", "the `QoS` of the will")
 	f.BoolVar(&c.will.Retain, "will-retain", false, "the will is retained")
-	f.DurationVar(&c.willDelay, "will-delay", 0, "how long the broker waits before it publishes the will")
+	secondsVar(f, &c.willDelay, "will-delay", 0, "the `duration` that the broker waits before it publishes the will")
 	f.BoolVar(&c.debug, "d", false, "say on the standard error what happens")
 }
 
@@ -108,6 +135,9 @@ func (c *clientFlags) tls() (*tls.Config, error) {
 		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
 			return nil, fmt.Errorf("%s: holds no certificate in PEM form", c.caFile)
 		}
+	}
+	if c.alpn != "" {
+		cfg.NextProtos = []string{c.alpn}
 	}
 	switch {
 	case c.certFile != "" && c.keyFile != "":

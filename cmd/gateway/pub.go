@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math"
@@ -44,11 +45,11 @@ Examples:
 	f.BoolVar(&lines, "l", false, "each line of the standard input is a message")
 	qosVar(f, &m.QoS, "q", "the `QoS`: 0, 1 or 2 (default 0)")
 	f.BoolVar(&m.Retain, "r", false, "the broker keeps the message for later subscribers")
-	f.DurationVar(&flags.wait, "W", 30*time.Second, "how long to wait for the broker, from the last message on; 0: for ever")
+	secondsVar(f, &flags.wait, "W", 30*time.Second, "the `duration` to wait for the broker, from the last message on; 0: for ever")
 	f.StringVar(&m.ContentType, "content-type", "", "the content `type` (5.0)")
 	f.StringVar(&m.ResponseTopic, "response-topic", "", "the `topic` for an answer (5.0)")
 	correlation := f.String("correlation-data", "", "`text` that the answer shall carry (5.0)")
-	f.DurationVar(&expiry, "expiry", 0, "after how long the message is of no use (5.0)")
+	secondsVar(f, &expiry, "expiry", 0, "the `duration` after which the message is of no use (5.0)")
 	f.Func("property", "a user `property`, name=value (5.0); may be repeated", func(s string) error {
 		name, value, ok := strings.Cut(s, "=")
 		if !ok {
@@ -60,19 +61,19 @@ Examples:
 	if err := c.parse(f, 0, 0); err != nil {
 		return err
 	}
-	given := 0
-	for _, is := range []bool{text != "", file != "", null, whole, lines} {
-		if is {
-			given++
+	given := map[string]bool{} // also an empty text is a message, and not the standard input
+	f.Visit(func(x *flag.Flag) {
+		if strings.Contains("mfnsl", x.Name) {
+			given[x.Name] = true
 		}
-	}
+	})
 	switch {
 	case m.Topic == "":
 		return usagef("-t says to which topic; it is missing")
-	case given > 1:
+	case len(given) > 1:
 		return usagef("only one of -m, -f, -n, -s, -l can be the message")
-	case expiry < 0 || expiry > math.MaxUint32*time.Second:
-		return usagef("--expiry %v: is not from 0 to %d s", expiry, uint32(math.MaxUint32))
+	case expiry > math.MaxUint32*time.Second:
+		return usagef("--expiry %v: is more than %d s", expiry, uint32(math.MaxUint32))
 	}
 	if *correlation != "" {
 		m.CorrelationData = []byte(*correlation)
@@ -86,13 +87,13 @@ Examples:
 	}
 	var next func() ([]byte, error) // io.EOF after the last message
 	switch {
-	case file != "":
+	case given["f"]:
 		b, err := os.ReadFile(file)
 		if err != nil {
 			return err
 		}
 		next = once(b)
-	case text != "":
+	case given["m"]:
 		next = once([]byte(text))
 	case null:
 		next = once(nil)

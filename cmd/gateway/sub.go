@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"time"
 	"unicode/utf8"
 
@@ -17,7 +16,7 @@ import (
 
 var subCommand = command{
 	name:    "sub",
-	usage:   "[flags] FILTER...",
+	usage:   "FILTER... [flags]",
 	summary: "Subscribe to topics of an MQTT broker and print what comes.",
 	run:     runSub,
 }
@@ -47,12 +46,12 @@ Examples:
 	f.BoolVar(&fresh, "R", false, "leave out messages that the broker had retained")
 	f.BoolVar(&bare, "N", false, "no line end after a message")
 	f.IntVar(&count, "C", 0, "end after so `many` messages")
-	f.DurationVar(&flags.wait, "W", 0, "end after this time; a failure where -C messages have not come by then")
-	f.DurationVar(&flags.session, "session", 0, "how long the broker keeps messages for --id while we are away")
+	secondsVar(f, &flags.wait, "W", 0, "the `duration` after which to end; a failure where -C messages have not come by then")
+	secondsVar(f, &flags.session, "session", 0, "the `duration` that the broker keeps messages for --id while we are away")
 	f.BoolVar(&opt.NoLocal, "no-local", false, "not what this client published itself (5.0)")
 	f.BoolVar(&opt.RetainAsPublished, "retain-as-published", false, "show whether messages were published to be retained (5.0)")
 	f.StringVar(&format, "format", "text", "`text` or json")
-	if err := c.parse(f, 0, math.MaxInt); err != nil {
+	if err := c.parseMixed(f); err != nil {
 		return err
 	}
 	for _, filter := range f.Args() {
@@ -83,7 +82,9 @@ Examples:
 		ctx, cancel = context.WithTimeoutCause(ctx, flags.wait, errWaited)
 		defer cancel()
 	}
-	p := &printer{w: bufio.NewWriter(c.out), verbose: verbose, json: format == "json", bare: bare, fresh: fresh, left: count, done: make(chan error, 1)}
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	p := &printer{until: ctx.Done(), w: bufio.NewWriter(c.out), verbose: verbose, json: format == "json", bare: bare, fresh: fresh, left: count, done: make(chan error, 1)}
 	o.Handler = p.print
 	s, err := startSession(ctx, o)
 	if err != nil {
@@ -102,6 +103,7 @@ Examples:
 			}
 			subscribed = nil
 		case err := <-p.done:
+			end()
 			return err
 		case err := <-s.fatal:
 			return err
@@ -129,8 +131,10 @@ func subscribe(ctx context.Context, s *session, subs []mqtt.Subscription) error 
 	return nil
 }
 
-// A printer writes messages; the client calls it for one at a time.
+// A printer writes messages; the client calls it for one at a time. It keeps the last one until the session ends, so
+// that those behind it are not acknowledged: where there is a session to come back to, they are for the next time.
 type printer struct {
+	until                      <-chan struct{}
 	w                          *bufio.Writer
 	verbose, json, bare, fresh bool
 	left                       int // messages to print; counts down to 0 where it began above
@@ -154,6 +158,7 @@ func (p *printer) print(m mqtt.Message) {
 	if err != nil || last {
 		p.ended = true
 		p.done <- err
+		<-p.until
 	}
 }
 
