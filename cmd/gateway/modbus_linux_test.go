@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,12 +13,18 @@ import (
 // modbusLine puts simulated devices on a serial line and returns its port.
 func modbusLine(t *testing.T, m *sim.Modbus) string {
 	t.Helper()
+	return rtuLine(t, m.ServeRTU)
+}
+
+// rtuLine lets something answer on a serial line and returns its port.
+func rtuLine(t *testing.T, serve func(io.ReadWriter) error) string {
+	t.Helper()
 	pty, err := sim.OpenPTY(filepath.Join(t.TempDir(), "line"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- m.ServeRTU(pty) }()
+	go func() { done <- serve(pty) }()
 	t.Cleanup(func() {
 		pty.Close()
 		<-done
@@ -39,6 +46,29 @@ func TestModbusToolsWorkOnASerialLine(t *testing.T) {
 	}
 	code, out, stderr = run(t, "modbus", "write", "--port", line, "--unit", "7", "holding", "0", "9")
 	if code != 0 || out != "holding 0 (40001) of unit 7: 9\n" {
+		t.Errorf("exit %d: %s%s", code, out, stderr)
+	}
+}
+
+// turning is a line that gives a byte of noise whenever its transceiver turns around.
+type turning struct{ io.ReadWriter }
+
+func (l turning) Read(b []byte) (int, error) {
+	n, err := l.ReadWriter.Read(b)
+	if n > 0 {
+		if _, err := l.ReadWriter.Write([]byte{0}); err != nil {
+			return 0, err
+		}
+	}
+	return n, err
+}
+
+func TestModbusScanTakesNoNoiseForADevice(t *testing.T) {
+	m := sim.NewModbus()
+	m.Unit(7).Set(sim.InputRegisters, 0, 1)
+	line := rtuLine(t, func(l io.ReadWriter) error { return m.ServeRTU(turning{l}) })
+	code, out, stderr := run(t, "modbus", "scan", "--port", line, "--units", "6-8", "--baud", "9600", "--parity", "none", "--timeout", "40ms")
+	if code != 0 || !strings.Contains(out, "unit 7 answers") || strings.Contains(out, "unit 6 ") || strings.Contains(out, "unit 8 ") {
 		t.Errorf("exit %d: %s%s", code, out, stderr)
 	}
 }

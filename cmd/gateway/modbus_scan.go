@@ -174,6 +174,7 @@ func (s *scanner) probe(ctx context.Context, client *modbus.Client, unit byte) (
 			if exception.ExceptionCode != gb.ExceptionCodeGatewayPathUnavailable && exception.ExceptionCode != gb.ExceptionCodeGatewayTargetDeviceFailedToRespond {
 				return true, "", nil
 			}
+		case errors.Is(err, modbus.ErrTimeout): // perhaps with some noise
 		case errors.Is(err, modbus.ErrChecksum):
 			return true, "what comes is damaged: another speed or parity, or two devices with one unit id", nil
 		case errors.Is(err, modbus.ErrAbsent):
