@@ -25,12 +25,12 @@ func BenchmarkMemoryOnTheBoard(b *testing.B) {
 	config := footprint.Configuration("board", "/var/lib/gateway", modbus, upstream) + "[queue]\nmax_bytes = \"32 MiB\"\n"
 	on := board.Start(b, board.Options{
 		Files:  map[string]string{"/bin/gateway": binary(b, "arm", "6"), "/etc/gateway.toml": rig.Write(b, b.TempDir(), "gateway.toml", config)},
-		Script: "gateway run --config /etc/gateway.toml &\nsleep 75\ngrep -E 'VmHWM|Rss' /proc/$!/status\ncat /proc/$!/stat\necho measured",
+		Script: "gateway run --config /etc/gateway.toml &\nsleep 75\ngrep -E 'VmHWM|VmRSS|Rss' /proc/$!/status\ncat /proc/$!/stat\necho measured",
 	})
 	sub.Await(b, 2*time.Minute, "a first reading", func(lines []string) bool { return len(lines) > 0 })
 	on.Console.Await(b, 3*time.Minute, "the measurement", rig.HasLine("measured"))
 	for _, line := range on.Console.Lines() {
-		if m := regexp.MustCompile(`^(VmHWM|RssAnon|RssFile):\s+(\d+) kB`).FindStringSubmatch(line); m != nil {
+		if m := regexp.MustCompile(`^(VmHWM|VmRSS|RssAnon|RssFile):\s+(\d+) kB`).FindStringSubmatch(line); m != nil {
 			kB, err := strconv.ParseFloat(m[2], 64)
 			if err != nil {
 				b.Fatal(err)

@@ -92,7 +92,7 @@ func TestWatchdogIsTiedToTheWriterAndNotToTheLink(t *testing.T) {
 
 	m.mustHear("READY=1", 20*time.Second)
 	for range 3 {
-		m.mustHear("WATCHDOG=1", interval)
+		m.mustHear("WATCHDOG=1", 20*time.Second)
 	}
 	freeze()
 	said := m.mustHear("standing still", time.Minute)
@@ -104,7 +104,7 @@ func TestWatchdogIsTiedToTheWriterAndNotToTheLink(t *testing.T) {
 	}
 	thaw()
 	m.mustHear("running again", 10*time.Second)
-	m.mustHear("WATCHDOG=1", interval)
+	m.mustHear("WATCHDOG=1", 20*time.Second)
 	if code := g.Stop(t, 20*time.Second); code != 0 {
 		t.Errorf("it ended with %d: %s", code, g.Stderr())
 	}
