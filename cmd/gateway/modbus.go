@@ -18,6 +18,7 @@ import (
 	"gateway/adapters/modbus"
 	"gateway/adapters/port"
 	"gateway/config"
+	"gateway/internal/gateway"
 )
 
 var modbusCommand = command{
@@ -29,9 +30,9 @@ var modbusCommand = command{
 
 // modbusCommands are the subcommands of modbus.
 var modbusCommands = []command{
-	{name: "modbus scan", usage: "--port PATH | --address HOST [flags]", summary: "Look for devices on a line or at an address, and propose their profiles.", run: runModbusScan},
-	{name: "modbus read", usage: "--port PATH | --address HOST [flags] TABLE FROM [COUNT]", summary: "Read any range and print every sensible meaning of its bytes.", run: runModbusRead},
-	{name: "modbus write", usage: "--port PATH | --address HOST [flags] TABLE AT VALUE", summary: "Write one value, read it back and print it.", run: runModbusWrite},
+	{name: "modbus scan", usage: "--port PATH | --address HOST | --bus NAME [flags]", summary: "Look for devices on a line or at an address, and propose their profiles.", run: runModbusScan},
+	{name: "modbus read", usage: "--port PATH | --address HOST | --bus NAME [flags] TABLE FROM [COUNT]", summary: "Read any range and print every sensible meaning of its bytes.", run: runModbusRead},
+	{name: "modbus write", usage: "--port PATH | --address HOST | --bus NAME [flags] TABLE AT VALUE", summary: "Write one value, read it back and print it.", run: runModbusWrite},
 	{name: "modbus profiles", usage: "[--dir DIR] [NAME]", summary: "List the device profiles, or print what one of them reads.", run: runModbusProfiles},
 }
 
@@ -40,6 +41,8 @@ func runModbus(ctx context.Context, c call) error { return c.dispatch(ctx, modbu
 // A lineFlags says which line to talk on.
 type lineFlags struct {
 	port, address, framing, parity string
+	bus, config                    string
+	configured                     *modbus.Options // of the bus
 	baud                           int
 	data                           int
 	stop                           float64
@@ -50,6 +53,8 @@ type lineFlags struct {
 func (l *lineFlags) add(f *flag.FlagSet) {
 	f.StringVar(&l.port, "port", "", "`path` of a serial port")
 	f.StringVar(&l.address, "address", "", "network address, `host[:port]`")
+	f.StringVar(&l.bus, "bus", "", "`name` of a [[modbus]] bus of the configuration, with its settings of the line")
+	f.StringVar(&l.config, "config", defaultConfig, "the configuration `file` that --bus is in")
 	f.StringVar(&l.framing, "framing", "", "tcp, rtu, ascii, rtu-over-tcp or udp (default: tcp with an address, rtu with a port)")
 	f.IntVar(&l.data, "data-bits", 0, "7 or 8 (default: 8, with ascii 7)")
 	f.Float64Var(&l.stop, "stop-bits", 1, "1 or 2")
@@ -63,9 +68,64 @@ func (l *lineFlags) addOne(f *flag.FlagSet) {
 	f.IntVar(&l.unit, "unit", 1, "unit id of the device")
 }
 
+// find looks the bus up in the configuration, where one is named.
+func (l *lineFlags) find(c call) error {
+	if l.bus == "" {
+		return nil
+	}
+	if l.port != "" || l.address != "" {
+		return usagef("--bus, --port and --address each say which line it is; keep one")
+	}
+	cfg, err := loadConfig(c, l.config)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for i := range cfg.Modbus {
+		b := &cfg.Modbus[i]
+		names = append(names, b.Name)
+		if b.Name != l.bus {
+			continue
+		}
+		o, err := gateway.ModbusLine(b)
+		if err != nil {
+			return err
+		}
+		l.configured, l.port, l.address, l.baud, l.parity = &o, b.Port, b.Address, b.Baud, b.Parity
+		if b.USB != nil {
+			l.port = "usb"
+		}
+		return nil
+	}
+	if near := config.Nearest(l.bus, names); near != "" {
+		return usagef("%s has no Modbus bus %q; did you mean %q?", l.config, l.bus, near)
+	}
+	return usagef("%s has no Modbus bus %q", l.config, l.bus)
+}
+
 // client returns a client on the line.
 func (l *lineFlags) client() (*modbus.Client, error) {
-	o := modbus.Options{Name: "line"}
+	o, err := l.options()
+	if err != nil {
+		return nil, err
+	}
+	if l.unit < 0 || l.unit > 255 {
+		return nil, usagef("unit %d: 0 to 255 are possible", l.unit)
+	}
+	client, err := modbus.NewClient(*o)
+	if err != nil {
+		return nil, &exitError{exitUsage, err}
+	}
+	client.Timeout = l.timeout
+	return client, nil
+}
+
+// options returns what the flags say of the line.
+func (l *lineFlags) options() (*modbus.Options, error) {
+	if l.configured != nil {
+		return l.configured, nil
+	}
+	o := &modbus.Options{Name: "line"}
 	framing := l.framing
 	if framing == "" {
 		framing = "tcp"
@@ -81,7 +141,7 @@ func (l *lineFlags) client() (*modbus.Client, error) {
 	serial := o.Framing == modbus.RTU || o.Framing == modbus.ASCII
 	switch {
 	case l.port == "" && l.address == "":
-		return nil, usagef("which line? --port PATH for a serial one, --address HOST for one on the network")
+		return nil, usagef("which line? --port PATH for a serial one, --address HOST for one on the network, --bus NAME for one of the configuration")
 	case l.port != "" && l.address != "":
 		return nil, usagef("--port and --address both say which line it is; keep one")
 	case serial && l.port == "":
@@ -97,15 +157,7 @@ func (l *lineFlags) client() (*modbus.Client, error) {
 	} else if o.Address = l.address; !strings.Contains(l.address, ":") {
 		o.Address += ":502"
 	}
-	if l.unit < 0 || l.unit > 255 {
-		return nil, usagef("unit %d: 0 to 255 are possible", l.unit)
-	}
-	client, err := modbus.NewClient(o)
-	if err != nil {
-		return nil, &exitError{exitUsage, err}
-	}
-	client.Timeout = l.timeout
-	return client, nil
+	return o, nil
 }
 
 // explainLine says what to do about a line that cannot be used.
@@ -180,6 +232,9 @@ Example: gateway modbus read --port /dev/ttyUSB0 --unit 1 input 0 10`)
 	l.addOne(f)
 	lines := f.Bool("toml", false, "print the configuration lines for more than 8 registers, too")
 	if err := c.parse(f, 1, 3); err != nil {
+		return err
+	}
+	if err := l.find(c); err != nil {
 		return err
 	}
 	k, from, rest, err := parseWhere(f.Args())
@@ -268,6 +323,9 @@ Example: gateway modbus write --port /dev/ttyUSB0 --unit 3 coil 0 on`)
 	scale := f.Float64("scale", 1, "what the register's number is multiplied by")
 	function := f.Int("function", 0, "function `code` that writes: 5, 6, 15, 16, 22 or 23 (default: by type)")
 	if err := c.parse(f, 2, 3); err != nil {
+		return err
+	}
+	if err := l.find(c); err != nil {
 		return err
 	}
 	k, at, rest, err := parseWhere(f.Args())

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -47,6 +49,35 @@ func TestModbusToolsWorkOnASerialLine(t *testing.T) {
 	code, out, stderr = run(t, "modbus", "write", "--port", line, "--unit", "7", "holding", "0", "9")
 	if code != 0 || out != "holding 0 (40001) of unit 7: 9\n" {
 		t.Errorf("exit %d: %s%s", code, out, stderr)
+	}
+}
+
+// A bus of the configuration is talked on with its settings.
+func TestModbusToolsTakeTheLineFromTheConfiguration(t *testing.T) {
+	m := sim.NewModbus()
+	m.Unit(7).Set(sim.HoldingRegisters, 0, 42)
+	line := rtuLine(t, m.ServeASCII)
+	file := filepath.Join(t.TempDir(), "gateway.toml")
+	toml := fmt.Sprintf("[broker]\nenabled = true\n[[modbus]]\nname = \"meters\"\nport = %q\nframing = \"ascii\"\nbaud = 19200\nparity = \"even\"\n"+
+		"[[modbus.device]]\nname = \"d\"\nunit = 7\npoints = [{ name = \"x\", holding = 0 }]\n", line)
+	if err := os.WriteFile(file, []byte(toml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, stderr := run(t, "modbus", "read", "--config", file, "--bus", "meters", "--unit", "7", "holding", "0")
+	if code != 0 || !strings.Contains(out, "42") {
+		t.Errorf("exit %d: %s%s", code, out, stderr)
+	}
+	code, out, stderr = run(t, "modbus", "write", "--config", file, "--bus", "meters", "--unit", "7", "holding", "0", "43")
+	if code != 0 || !strings.Contains(out, ": 43") {
+		t.Errorf("exit %d: %s%s", code, out, stderr)
+	}
+	code, out, stderr = run(t, "modbus", "scan", "--config", file, "--bus", "meters", "--units", "7", "--timeout", "40ms")
+	if code != 0 || !strings.Contains(out, "19200 baud, parity even, unit 7 answers") || strings.Contains(out, "9600 baud, parity none") {
+		t.Errorf("exit %d: %s%s", code, out, stderr)
+	}
+	code, _, stderr = run(t, "modbus", "read", "--config", file, "--bus", "meter", "holding", "0")
+	if code != exitUsage || !strings.Contains(stderr, `did you mean "meters"`) {
+		t.Errorf("exit %d: %s", code, stderr)
 	}
 }
 

@@ -38,12 +38,15 @@ Example: gateway modbus scan --port /dev/ttyUSB0 --units 1-20 --baud 9600,19200 
 	if err := c.parse(f, 0, 0); err != nil {
 		return err
 	}
+	if err := l.find(c); err != nil {
+		return err
+	}
 	ids, err := numberList(*units, 255)
 	if err != nil {
 		return err
 	}
-	speeds, modes := []int{0}, []string{""}
-	if l.port != "" {
+	speeds, modes := []int{l.baud}, []string{l.parity} // those of the bus, or none
+	if l.port != "" && l.configured == nil {
 		if speeds, err = numberList(*bauds, 4_000_000); err != nil {
 			return err
 		}

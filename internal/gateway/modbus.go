@@ -34,6 +34,13 @@ func PlanModbus(cfg *config.Modbus) (*modbus.Forecast, error) {
 	return modbus.Plan(o)
 }
 
+// ModbusLine returns what it takes to talk on a bus by hand: its options without its devices.
+func ModbusLine(cfg *config.Modbus) (modbus.Options, error) {
+	line := *cfg
+	line.Devices = nil
+	return modbusOptions(&line)
+}
+
 // ProfilePoints returns the points of a profile as the adapter takes them.
 func ProfilePoints(p *config.Profile) ([]modbus.Point, error) {
 	var all []modbus.Point
