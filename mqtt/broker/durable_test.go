@@ -19,6 +19,7 @@ type memStore struct {
 	recs   [][]byte
 	synced int
 	syncs  int
+	snaps  int
 	hold   chan struct{}    // while it is not nil a Sync waits until it is closed
 	turns  <-chan time.Time // where it is not nil a Sync waits for the next, as for a disk that turns
 	broken bool
@@ -50,7 +51,7 @@ func (s *memStore) Append(rec []byte) error {
 func (s *memStore) Sync() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	upto := len(s.recs)
+	upto, snaps := len(s.recs), s.snaps
 	if s.turns != nil {
 		s.mu.Unlock()
 		<-s.turns
@@ -65,7 +66,9 @@ func (s *memStore) Sync() error {
 	if s.broken {
 		return errDisk
 	}
-	s.synced = max(s.synced, upto)
+	if snaps == s.snaps { // a snapshot meanwhile has synced all
+		s.synced = max(s.synced, upto)
+	}
 	s.syncs++
 	return nil
 }
@@ -86,6 +89,7 @@ func (s *memStore) Snapshot(write func(put func([]byte) error) error) error {
 	defer s.mu.Unlock()
 	s.recs = append(snap, s.recs[at:]...)
 	s.synced, s.size = len(s.recs), 0
+	s.snaps++
 	return nil
 }
 

@@ -78,6 +78,9 @@ func TestSoakOverCrashes(t *testing.T) {
 					case <-over:
 						return
 					case <-time.After(time.Duration(20+rng.IntN(200)) * time.Millisecond):
+						if rng.IntN(3) == 0 {
+							c.snapshot()
+						}
 						c.crash()
 						crashes++
 					}
@@ -161,6 +164,16 @@ func (c *crashing) crash() {
 	c.store = c.store.die(c.power)
 	c.end()
 	c.boot()
+}
+
+// snapshot takes one while the clients work.
+func (c *crashing) snapshot() {
+	c.mu.Lock()
+	b := c.b
+	c.mu.Unlock()
+	if err := b.journal.snapshot(); err != nil {
+		c.t.Error(err)
+	}
 }
 
 func (c *crashing) close() {
