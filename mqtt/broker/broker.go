@@ -42,6 +42,7 @@ type Broker struct {
 	}
 
 	queued    atomic.Int64 // bytes in all queues
+	flying    atomic.Int64 // bytes kept to be sent again
 	connected atomic.Int64
 	pending   atomic.Int64
 	stats     counters
@@ -149,6 +150,11 @@ func (b *Broker) endTimers() {
 	for _, w := range wills {
 		b.publishWill(w, nil)
 	}
+}
+
+// roomFor tells whether sessions may hold another n bytes.
+func (b *Broker) roomFor(n int) bool {
+	return b.queued.Load()+b.flying.Load()+int64(n) <= int64(b.opt.Limits.QueuedBytesTotal)
 }
 
 // ReloadACL makes answers of the Authorizer that were remembered be asked for again.

@@ -35,6 +35,8 @@
 //     up. At the queue's bounds (messages and bytes of the session, bytes of all sessions) new
 //     messages for this session are dropped, counted (Stats.Dropped) and logged with its name; nobody
 //     else waits or loses anything. A session without connection has the same queue, QoS 1 and 2 only.
+//     What a persistent session was sent and has not acknowledged is kept and has the same bounds in bytes; beyond
+//     them the next message waits in the queue.
 //   - A client that takes nothing of what is being written for WriteTimeout is disconnected. One that
 //     does not read what it is owed is not read from either.
 //   - Retained messages beyond the limits are forwarded but not retained.

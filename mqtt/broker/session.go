@@ -33,6 +33,7 @@ type session struct {
 	bytes    int        // size of the messages in queue
 	flight   map[uint16]*delivery
 	order    deliveries // of what is in flight
+	flying   int        // size of the messages in flight that are kept, to be sent again
 	resend   *delivery  // the first in flight that this connection was not sent yet
 	lastID   uint16
 	gen      uint32 // counts the connections
@@ -61,7 +62,7 @@ type delivery struct {
 	retain     bool
 	sent       bool // at least once, so DUP is set the next time
 	released   bool // PUBREC came, PUBCOMP is awaited
-	exempt     bool // a retained message, which does not count for the bound of the queue
+	exempt     bool // a retained message, which does not count for the bounds of the queue
 }
 
 // deliveries is a list in order.
@@ -160,7 +161,7 @@ func (s *session) deliver(w *worker, t *target) {
 			if c.publish(w, outgoing{retain: retain, ids: t.ids}) != sendFull {
 				return
 			}
-		} else if s.used < s.window {
+		} else if s.mayFly() {
 			d := s.newDelivery()
 			d.qos, d.retain, d.ids, d.group = qos, retain, t.ids, t.group
 			if s.expiry != 0 || t.group != nil {
@@ -193,6 +194,7 @@ func (s *session) send(w *worker, d *delivery) sendResult {
 		s.flight[d.id] = d
 		s.order.push(d)
 		s.used++
+		s.fly(d, 1)
 		return r
 	case sendDropped: // too large for the client: done with as if it had been sent [MQTT-3.1.2-25]
 		s.b.journal.done(s, d.msg)
@@ -204,14 +206,26 @@ func (s *session) send(w *worker, d *delivery) sendResult {
 	}
 }
 
+// mayFly tells whether another message may be sent before more is acknowledged: the window is the client's and
+// counts messages, the bytes are ours. What may not waits in the queue, until an acknowledgement comes.
+func (s *session) mayFly() bool {
+	return s.used < s.window && (s.order.n == 0 || s.flying < s.b.opt.Limits.QueuedBytes && s.b.roomFor(0))
+}
+
+// fly counts the bytes of a message that is in flight, or, with sign -1, is not any more.
+func (s *session) fly(d *delivery, sign int) {
+	if d.msg != nil {
+		size := sign * (d.msg.size() - overhead)
+		s.flying += size
+		s.b.flying.Add(int64(size))
+	}
+}
+
 // enqueue lets a message wait, within the bounds.
 func (s *session) enqueue(m *message, qos mqtt.QoS, retain bool, ids []uint32, group *shareGroup) {
 	l := &s.b.opt.Limits
 	size := m.size()
-	if s.queue.n >= l.QueuedMessages || s.bytes+size > l.QueuedBytes || s.b.queued.Add(int64(size)) > int64(l.QueuedBytesTotal) {
-		if s.queue.n < l.QueuedMessages && s.bytes+size <= l.QueuedBytes {
-			s.b.queued.Add(-int64(size))
-		}
+	if s.queue.n >= l.QueuedMessages || s.bytes+size > l.QueuedBytes || !s.b.roomFor(size) {
 		s.b.stats.dropped.Add(1)
 		s.b.refused("queue full, message dropped", "client", s.id, "topic", m.Topic)
 		s.b.journal.done(s, m)
@@ -220,27 +234,30 @@ func (s *session) enqueue(m *message, qos mqtt.QoS, retain bool, ids []uint32, g
 	d := s.newDelivery()
 	d.msg, d.qos, d.retain, d.ids, d.group = m, qos, retain, ids, group
 	s.queue.push(d)
-	s.bytes += size
+	s.wait(d, 1)
+}
+
+// wait counts a message that waits, or, with sign -1, does not any more. A retained one counts for the bytes of all
+// sessions only, with what its waiting costs: the message is kept anyway.
+func (s *session) wait(d *delivery, sign int) {
+	size := overhead
+	if !d.exempt {
+		size = d.msg.size()
+		s.bytes += sign * size
+	}
+	s.b.queued.Add(int64(sign * size))
 }
 
 // unqueue takes d out of the queue.
 func (s *session) unqueue(d *delivery) {
 	s.queue.remove(d)
-	if !d.exempt {
-		size := d.msg.size()
-		s.bytes -= size
-		s.b.queued.Add(-int64(size))
-	}
+	s.wait(d, -1)
 }
 
 // requeue puts d back to the head of the queue.
 func (s *session) requeue(d *delivery) {
 	s.queue.unshift(d)
-	if !d.exempt {
-		size := d.msg.size()
-		s.bytes += size
-		s.b.queued.Add(int64(size))
-	}
+	s.wait(d, 1)
 }
 
 // pump sends what waits, as far as window and socket allow: first what a former connection was
@@ -299,7 +316,7 @@ func (s *session) pump(w *worker) {
 			s.recycle(d)
 			continue
 		}
-		if s.used >= s.window || !c.room() {
+		if !s.mayFly() || !c.room() {
 			return
 		}
 		s.unqueue(d)
@@ -334,6 +351,7 @@ func (s *session) finish(w *worker, d *delivery) {
 func (s *session) forget(d *delivery) {
 	delete(s.flight, d.id)
 	s.order.remove(d)
+	s.fly(d, -1)
 	s.b.journal.done(s, d.msg)
 	s.recycle(d)
 }
@@ -389,6 +407,7 @@ func (s *session) drop() (shared []*delivery) {
 	}
 	for d := s.order.first; d != nil; d = s.order.first {
 		s.order.remove(d)
+		s.fly(d, -1)
 		if d.group != nil && d.qos == mqtt.AtLeastOnce && d.msg != nil {
 			shared = append(shared, d)
 		}

@@ -329,6 +329,66 @@ func TestOfflineQueueIsBounded(t *testing.T) {
 	}
 }
 
+// A client that acknowledges nothing is not sent more than the bound in bytes, however many messages its window
+// takes: they are kept, to be sent again. The rest waits, and comes when it acknowledges.
+func TestWhatIsInFlightIsBoundedInBytes(t *testing.T) {
+	const size = 10_000
+	b := start(t, Options{Limits: Limits{QueuedBytes: 10 * size}})
+	sub := join(t, b, mqtt.V311, "sub", persistent)
+	sub.subscribed("t", 1)
+	pub := join(t, b, mqtt.V311, "pub")
+	payload := strings.Repeat("x", size)
+	for range 15 {
+		pub.publish("t", payload, 1)
+	}
+	var got []uint16
+	for range 10 {
+		got = append(got, sub.message("t", payload).ID)
+	}
+	sub.silence()
+	if n := b.flying.Load(); n < 10*size || n > 11*size {
+		t.Errorf("%d bytes are in flight", n)
+	}
+	for n := 0; n < 15; n++ {
+		sub.send(&packet.Puback{ID: got[n]})
+		if len(got) < 15 {
+			got = append(got, sub.message("t", payload).ID)
+		}
+	}
+	sub.silence()
+	if n, q := b.flying.Load(), b.Stats().QueuedBytes; n != 0 || q != 0 || b.Stats().Dropped != 0 {
+		t.Errorf("%d bytes in flight and %d in the queue are left, %d messages were dropped", n, q, b.Stats().Dropped)
+	}
+}
+
+// Retained messages that wait for clients that do not read them count, too: asking for all of them again and again
+// is bounded.
+func TestWaitingRetainedMessagesAreBounded(t *testing.T) {
+	b := start(t, Options{Limits: Limits{QueuedBytesTotal: 100 * overhead}})
+	for i := range 50 {
+		b.Publish(t.Context(), &mqtt.Message{Topic: fmt.Sprint("r/", i), Payload: []byte("x"), QoS: 1, Retain: true}, func(error) {})
+	}
+	greedy := join(t, b, mqtt.V5, "greedy", func(c *packet.Connect) { c.Properties.SetReceiveMaximum(1) })
+	for range 10 {
+		greedy.send(&packet.Subscribe{ID: 1, Subscriptions: []mqtt.Subscription{{Filter: "r/+", QoS: 1}}})
+	}
+	greedy.send(&packet.Pingreq{})
+	for { // SUBACKs, and one message
+		x, err := greedy.next(patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := x.(*packet.Pingresp); ok {
+			break
+		}
+	}
+	if st := b.Stats(); st.QueuedBytes > 100*overhead || st.Dropped < 300 {
+		t.Errorf("%d bytes wait, %d messages were dropped", st.QueuedBytes, st.Dropped)
+	}
+	greedy.drop()
+	until(t, "nothing waits", func() bool { return b.Stats().QueuedBytes == 0 })
+}
+
 func TestSlowSubscriberCatchesUp(t *testing.T) {
 	b := start(t, Options{Limits: Limits{OutBuffer: 2048}})
 	sub := join(t, b, mqtt.V5, "sub")

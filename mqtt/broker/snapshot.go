@@ -249,9 +249,7 @@ func (l *loader) finish() {
 			l.b.subs.add(sub)
 		}
 		for d := s.queue.first; d != nil; d = d.next {
-			size := d.msg.size()
-			s.bytes += size
-			l.b.queued.Add(int64(size))
+			s.wait(d, 1)
 		}
 		for d := s.order.first; d != nil; d = d.next {
 			if s.flight == nil {
@@ -259,6 +257,7 @@ func (l *loader) finish() {
 			}
 			s.flight[d.id] = d
 			s.lastID = d.id
+			s.fly(d, 1)
 		}
 	}
 	for _, w := range l.wills {

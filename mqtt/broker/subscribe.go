@@ -136,8 +136,9 @@ func (s *session) sendRetained(w *worker, c *conn, q *mqtt.Subscription, id uint
 		if !b.allow(c.client, Receive, m.Topic) {
 			continue
 		}
-		if s.queue.n >= bound {
+		if s.queue.n >= bound || !b.roomFor(overhead) {
 			b.stats.dropped.Add(1)
+			b.refused("queue full, retained message dropped", "client", s.id, "topic", m.Topic)
 			continue
 		}
 		// A stored message may wait for several sessions at once under several numbers: each
@@ -146,6 +147,7 @@ func (s *session) sendRetained(w *worker, c *conn, q *mqtt.Subscription, id uint
 		d.qos, d.retain, d.ids, d.exempt = min(m.QoS, q.QoS), true, ids, true
 		d.msg = b.journal.queued(s, m, d)
 		s.queue.push(d)
+		s.wait(d, 1)
 	}
 	s.pump(w)
 }
