@@ -533,6 +533,20 @@ func TestALateAnswerToAWriteIsNotTakenForTheNextOne(t *testing.T) {
 	})
 }
 
+// Some relay boards know how to be written and nothing else.
+func TestADeviceThatAnswersOnlyWritesIsWritten(t *testing.T) {
+	each(t, onLine, func(t *testing.T, m *sim.Modbus, u *sim.ModbusUnit, c *modbus.Client) {
+		u.Mute(sim.HoldingRegisters, 0)
+		p := point("x", modbus.Holding, 0, field(t, "uint16"))
+		if _, err := c.Write(t.Context(), 1, p, adapters.UintValue(9)); err == nil || !strings.Contains(err.Error(), "written, but not read back") {
+			t.Errorf("%v", err)
+		}
+		if got := u.Get(sim.HoldingRegisters, 0); got != 9 {
+			t.Errorf("the register holds %d", got)
+		}
+	})
+}
+
 // One caller's context does not end the exchanges of the next one.
 func TestAContextEndsItsOwnExchangeOnly(t *testing.T) {
 	each(t, all, func(t *testing.T, m *sim.Modbus, u *sim.ModbusUnit, c *modbus.Client) {

@@ -104,12 +104,12 @@ func (b *Bus) write(ctx context.Context, w *write) {
 
 // introduce reads the point that is to be written, where nothing has been read on a serial line since it
 // was opened: only a read tells whether the line gives back what is sent, for the echo of a write looks
-// just like its answer. A device that does not answer is not written to.
+// just like its answer. What the device makes of the read does not matter; some know only writes.
 func (d *device) introduce(l *link, p *Point) error {
 	if l.framing == TCP || l.framing == UDP || l.line != nil && l.reused {
 		return nil
 	}
-	if _, err := d.read(p.Kind, p.Address, p.registers()); exception(err) == 0 || silent(err) {
+	if _, err := d.read(p.Kind, p.Address, p.registers()); disconnected(err) || l.ctx.Err() != nil {
 		return err
 	}
 	return nil
