@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -78,6 +79,105 @@ func TestOneFlippedBitAnywhere(t *testing.T) {
 	}
 	if segments < 3 {
 		t.Fatalf("only %d segments", segments)
+	}
+}
+
+// harm changes something in a copy of a closed queue, opens that, and tells how many records a consumer
+// does not get and of how many it is told. It gets nothing wrong, and what is appended after.
+func (w *world) harm(t *testing.T, what string, change func(*buffertest.Disk)) (missing, told int, open bool) {
+	t.Helper()
+	disk := w.disk.Clone()
+	change(disk)
+	h := w.after(t, disk)
+	o := h.opt
+	o.FS, o.SyncWindow = disk, 1e9
+	var err error
+	if h.q, err = buffer.Open(o); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	u := h.users[0]
+	u.c = consumer(t, h.q, u.name, buffer.Oldest())
+	fresh := h.next
+	if err := h.append(1); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	if err := h.read(u, buffer.Live, 1000); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	if !u.given[fresh] {
+		t.Fatalf("%s: what was appended after is not delivered", what)
+	}
+	closeQueue(t, h.q) // reports
+	for _, l := range u.losses {
+		told += int(l.Count)
+		open = open || l.Open
+	}
+	return h.next - len(u.given), told, open
+}
+
+func TestDamagedBlocksAndEndsAreCounted(t *testing.T) {
+	w, _ := intact(t)
+	for name := range w.disk.Files(worldDir) {
+		path := filepath.Join(worldDir, name)
+		whole := w.disk.Contents(path)
+		size := min(len(whole), 8192)
+		hurt := func(what string, b []byte) {
+			missing, told, open := w.harm(t, what, func(d *buffertest.Disk) { d.Put(path, b) })
+			if missing != told && !open {
+				t.Fatalf("%s: %d records missing, %d counted", what, missing, told)
+			}
+		}
+		for off := 0; off < size; off += 61 {
+			hurt(fmt.Sprintf("%s cut off at %d", name, off), whole[:off])
+		}
+		for _, n := range []int{16, 512, 4096} {
+			for off := 0; off < size; off += max(n, 128) {
+				for _, fill := range []byte{0, 0xFF, 0xA1} {
+					b := slices.Clone(whole)
+					for i := off; i < min(off+n, size); i++ {
+						b[i] = fill
+					}
+					hurt(fmt.Sprintf("%d bytes %x at %d of %s", n, fill, off, name), b)
+				}
+			}
+		}
+	}
+}
+
+func TestMissingSegmentsAreCountedAndSwappedOnesPutInOrder(t *testing.T) {
+	w, _ := intact(t)
+	var names []string
+	for name := range w.disk.Files(worldDir) {
+		if strings.HasSuffix(name, ".seg") {
+			names = append(names, name)
+		}
+	}
+	put := func(d *buffertest.Disk, name, from string) {
+		d.Put(filepath.Join(worldDir, name), w.disk.Contents(filepath.Join(worldDir, from)))
+	}
+	for _, a := range names {
+		missing, told, _ := w.harm(t, "without "+a, func(d *buffertest.Disk) {
+			if err := d.Remove(filepath.Join(worldDir, a)); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if missing == 0 || missing != told {
+			t.Errorf("without %s: %d records missing, %d counted", a, missing, told)
+		}
+		for _, b := range names {
+			if a == b {
+				continue
+			}
+			if missing, told, _ := w.harm(t, "swapped", func(d *buffertest.Disk) { put(d, a, b); put(d, b, a) }); missing+told > 0 {
+				t.Errorf("%s and %s swapped: %d records missing, %d counted", a, b, missing, told)
+			}
+			if missing, told, _ := w.harm(t, "copied", func(d *buffertest.Disk) { put(d, a, b) }); missing == 0 || missing != told {
+				t.Errorf("%s in place of %s: %d records missing, %d counted", b, a, missing, told)
+			}
+		}
+	}
+	if len(names) < 3 {
+		t.Fatalf("only %d segments", len(names))
 	}
 }
 

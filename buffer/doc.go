@@ -96,8 +96,9 @@
 // The tests run on a disk in memory (buffertest) that loses, tears and reorders what was not synced:
 // the power is cut at every operation of a workload with rolls, recycling, acks in any order, a
 // deferral, restarts and kills, again during recovery, and at random in long random lives; every
-// operation fails with EIO, ENOSPC, EROFS and short writes, once and for long; every file has each of
-// its bits flipped, its pages zeroed and its end cut off; a process is killed 200 times. e2e/powercut does the same on a real kernel and ext4. That
+// operation fails with EIO, ENOSPC, EROFS and short writes, once and for long; every file has bits
+// flipped, blocks overwritten and its end cut off, segments go missing and change places; a process is
+// killed 200 times. e2e/powercut does the same on a real kernel and ext4. That
 // the tests would notice is itself tested: go run ./buffer/mutants breaks the package in one place
 // at a time. Of these, all were caught:
 //

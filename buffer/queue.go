@@ -313,8 +313,11 @@ func (q *Queue) appendLocked(entries []Entry) (ID, error) {
 		return ID{}, ErrClosed
 	}
 	total, data := 0, 0
+	q.interned = q.interned[:0]
+	defer func() { clear(q.interned) }()
 	for i := range entries {
 		data += len(entries[i].Data)
+		q.interned = append(q.interned, q.intern(entries[i].Dict))
 		n := frameHeaderLen + recordLen(1<<32-1, len(entries[i].Data))
 		if d := entries[i].Dict; d != nil {
 			n += 2 * (frameHeaderLen + 13 + len(d.Data))
@@ -343,7 +346,7 @@ func (q *Queue) appendLocked(entries []Entry) (ID, error) {
 // write hands the records to the kernel.
 func (q *Queue) write(first uint64, entries []Entry) error {
 	for i := range entries {
-		if err := q.put(first+uint64(i), entries[i].Data, q.intern(entries[i].Dict)); err != nil {
+		if err := q.put(first+uint64(i), entries[i].Data, q.interned[i]); err != nil {
 			return err
 		}
 	}
@@ -352,13 +355,6 @@ func (q *Queue) write(first uint64, entries []Entry) error {
 
 // publish makes the records visible to consumers and keeps them for a failing disk.
 func (q *Queue) publish(entries []Entry) {
-	for i := range entries {
-		q.interned = append(q.interned, q.intern(entries[i].Dict))
-	}
-	defer func() {
-		clear(q.interned)
-		q.interned = q.interned[:0]
-	}()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.active != nil {

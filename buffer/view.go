@@ -93,25 +93,38 @@ type SegmentReport struct {
 
 // extent is up to where a segment's sequences go.
 type extent struct {
-	last  uint64 // no further
-	known bool   // and that far
+	last   uint64 // no further
+	known  bool   // and that far
+	synced uint64 // all up to here had been synced
 }
 
 // extents tells where each segment ends: where the next one begins, and for the newest what the
-// cursors say.
+// cursors say, which are written after a sync.
 func (v *View) extents() []extent {
 	out := make([]extent, len(v.segs))
-	next := extent{^uint64(0) - 1, false}
+	next := extent{last: ^uint64(0) - 1}
+	var epoch uint64
+	after := 0 // segments of the same epoch that follow
 	for i := len(v.segs) - 1; i >= 0; i-- {
 		s := &v.segs[i]
 		out[i] = next
 		if !s.ok {
 			continue
 		}
-		if !next.known && v.known && v.state.head.Epoch == s.h.epoch {
-			out[i] = extent{v.state.head.Seq, true}
+		if s.h.epoch != epoch {
+			epoch, after = s.h.epoch, 0
 		}
-		next = extent{min(next.last, s.h.base-1), true}
+		if v.known && v.state.head.Epoch == epoch {
+			out[i].synced = v.state.head.Seq
+			if !next.known {
+				out[i].last, out[i].known = v.state.head.Seq, true
+			}
+		}
+		if after >= unsettled {
+			out[i].synced = out[i].last
+		}
+		after++
+		next = extent{last: min(next.last, s.h.base-1), known: true}
 	}
 	return out
 }
@@ -190,9 +203,10 @@ func (v *View) walk(s found, end extent, record func(Record) error, rep *Segment
 		first := s.h.base + uint64(fr.delta)
 		if gap := int64(first - sc.expect); gap > 0 && first <= last {
 			rep.Missing += gap
-			if sc.synced {
-				rep.Damaged += gap
+			if !sc.synced {
+				gap = int64(max(sc.expect, min(first, end.synced+1)) - sc.expect)
 			}
+			rep.Damaged += gap
 		}
 		sc.expect = first
 		if no, hash, data, ok := cutDict(fr.payload); fr.kind == kindDict && ok {

@@ -19,6 +19,9 @@ type writer struct {
 	first  uint64 // the sequence at the beginning of buf
 	open   int    // where the open frame begins in buf, -1 when none is
 	delta  uint32 // of the open frame
+
+	dict *dictionary // the last one used, nil: none
+	no   uint32      // its number in this segment
 }
 
 // errSealed says that the segment was sealed under the writer's hands, because a sync failed.
@@ -37,9 +40,22 @@ func (w *writer) close() {
 	}
 }
 
+// fits tells whether the next record, with the dictionary of the one before, goes into the open frame.
+func (w *writer) fits(data []byte, d *dictionary) bool {
+	if w.seg == nil || w.open < 0 || d != w.dict {
+		return false
+	}
+	end := len(w.buf) + recordLen(w.no, len(data))
+	return end-w.open <= frameTarget && w.off+int64(end) <= w.seg.limit()
+}
+
 // put adds one record; flush writes it.
 func (q *Queue) put(seq uint64, data []byte, d *dictionary) error {
 	w := &q.w
+	if w.fits(data, d) {
+		w.buf = appendRecord(w.buf, w.no, data)
+		return nil
+	}
 	if w.seg == nil {
 		if err := q.roll(seq); err != nil {
 			return err
@@ -55,9 +71,15 @@ func (q *Queue) put(seq uint64, data []byte, d *dictionary) error {
 		}
 		no, known = w.number(d)
 	}
+	if len(w.buf) >= flushAt {
+		if err := q.flush(); err != nil {
+			return err
+		}
+	}
 	if len(w.buf) == 0 {
 		w.first = seq
 	}
+	w.dict, w.no = d, no
 	if !known {
 		w.close()
 		// Twice, so that no single damaged frame costs more than its own records.
@@ -78,9 +100,6 @@ func (q *Queue) put(seq uint64, data []byte, d *dictionary) error {
 		w.buf = append(w.buf, emptyHeader[:]...)
 	}
 	w.buf = appendRecord(w.buf, no, data)
-	if len(w.buf) >= flushAt {
-		return q.flush()
-	}
 	return nil
 }
 

@@ -64,7 +64,7 @@ var mutants = []mutant{
 
 func main() {
 	only := flag.String("run", "", "run only mutants whose name contains this")
-	tests := flag.String("tests", "Power|Operation|Disk|Bit|Kill|Random|Grows|Journal|UnknownEpoch|BringsBack|Bound|Durable|Cursors", "the tests to run, as for go test -run")
+	tests := flag.String("tests", "Power|Operation|Disk|Bit|Kill|Random|Grows|Journal|UnknownEpoch|Restored|BringsBack|Bound|Durable|Cursors", "the tests to run, as for go test -run")
 	flag.Parse()
 	if err := run(*only, *tests); err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)

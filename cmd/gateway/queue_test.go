@@ -85,7 +85,7 @@ func TestQueueIsReadWhileItIsInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, _, code = gatewayCommand(t, "queue", "verify", "--data", data)
-	if code == 0 && !strings.Contains(out, "missing") {
+	if code != exitFailure || !strings.Contains(out, "1 records missing, 1 of them damaged") {
 		t.Errorf("verify of a damaged queue: %d\n%s", code, out)
 	}
 }
