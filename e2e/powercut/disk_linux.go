@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -54,6 +55,13 @@ func Mount(file, dir string) (m Mounted, err error) {
 // Unmount unmounts it and frees the loop device.
 func (m Mounted) Unmount() error {
 	err := unix.Unmount(m.Dir, 0)
+	for range 100 { // somebody else may look into it at this moment
+		if !errors.Is(err, unix.EBUSY) {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+		err = unix.Unmount(m.Dir, 0)
+	}
 	if err != nil {
 		err = errors.Join(err, unix.Unmount(m.Dir, unix.MNT_DETACH))
 	}

@@ -84,7 +84,7 @@ func (b *bare) append(batch [][]byte, sync bool) error {
 
 func (b *bare) close() error { return b.f.Close() }
 
-// ours is package buffer with the gateway's defaults but for smaller segments.
+// ours is package buffer with the gateway's defaults but for a bound that fits on the volume.
 type ours struct {
 	q       *buffer.Queue
 	entries []buffer.Entry
@@ -93,7 +93,7 @@ type ours struct {
 }
 
 func openBuffer(dir string) (store, error) {
-	q, err := buffer.Open(buffer.Options{Dir: filepath.Join(dir, "queue"), MaxBytes: 24 << 20, SegmentBytes: 2 << 20, SyncWindow: time.Hour, SyncBytes: 1 << 30})
+	q, err := buffer.Open(buffer.Options{Dir: filepath.Join(dir, "queue"), MaxBytes: 64 << 20, SegmentBytes: 8 << 20, SyncWindow: time.Hour, SyncBytes: 1 << 30})
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +106,7 @@ func openBuffer(dir string) (store, error) {
 		if err != nil {
 			return nil, err
 		}
-		if st := v.Stats(); st.Spares >= 2 && st.Bytes >= 4<<20 {
+		if st := v.Stats(); st.Spares >= 2 && st.Bytes >= 16<<20 {
 			return o, nil
 		}
 		time.Sleep(20 * time.Millisecond)
