@@ -107,6 +107,7 @@ type Destination struct {
 	bytes     bucket
 	backfill  bucket
 	backlog   int // messages of the backfill lane in flight
+	pace      pace
 	looked    time.Time
 	drained   []event
 	answered  time.Time // when the broker last answered, or was last given something to answer
@@ -192,6 +193,7 @@ func (d *Destination) Run(ctx context.Context) error {
 	now := time.Now()
 	d.total, d.bytes = newBucket(d.o.MessageRate, now), newBucket(d.o.ByteRate, now)
 	d.backfill = newBucket(d.o.BackfillRate, now)
+	d.pace.reset(d.w.max)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	d.catchUp()
@@ -231,12 +233,15 @@ func (d *Destination) digest(now time.Time) {
 			v = d.w.link(e.link.Connected, e.link.Window)
 			d.noteLink(e.link)
 			if e.link.Connected {
+				d.pace.reset(d.w.max)
 				d.answered = now
 				d.catchUp()
 			}
 		} else {
 			if e.p.items[0].lane == buffer.Backfill {
-				d.backlog--
+				if d.backlog--; e.err == nil {
+					d.pace.answered(max(0, now.Sub(e.p.sent)), now)
+				}
 			}
 			d.answered = now
 			v = d.w.answer(e.p, e.i, e.err, now)
@@ -389,8 +394,7 @@ func (d *Destination) pick(now time.Time) (*parcel, time.Duration, error) {
 		}
 	}
 	wait := maxPause
-	// The backlog never fills the window, so that a new sample finds room at once.
-	for d.backlog < max(1, d.w.max*3/4) {
+	for d.pace.room(d.backlog) {
 		if wait = d.backfill.wait(now); wait > 0 {
 			break
 		}
@@ -539,6 +543,7 @@ func (d *Destination) send(ctx context.Context, p *parcel) {
 		d.answered = time.Now()
 	}
 	messages := d.w.launch(p)
+	p.sent = time.Now()
 	late := p.items[0].lane == buffer.Backfill
 	for _, i := range messages {
 		for len(p.done) <= i {

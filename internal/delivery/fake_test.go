@@ -115,6 +115,8 @@ func (q *fakeQueue) Depth() (live, backfill int64) {
 type fakeBroker struct {
 	mu       sync.Mutex
 	delay    time.Duration
+	each     time.Duration // how long the link is busy with a message
+	busy     time.Time     // until when it is
 	up       bool
 	verdict  func(m *mqtt.Message) error // nil: taken
 	got      []got
@@ -154,7 +156,18 @@ func (b *fakeBroker) Publish(ctx context.Context, m *mqtt.Message, done func(err
 	if err == nil {
 		b.got = append(b.got, got{m.Topic, string(m.Payload), time.Now(), m.Retain})
 	}
-	time.AfterFunc(b.delay, func() {
+	delay := b.delay
+	if b.each > 0 {
+		if now := time.Now(); b.busy.Before(now) {
+			b.busy = now
+		}
+		b.busy = b.busy.Add(b.each)
+		delay += time.Until(b.busy)
+		if n := len(b.got); err == nil {
+			b.got[n-1].at = b.busy
+		}
+	}
+	time.AfterFunc(delay, func() {
 		b.mu.Lock()
 		_, there := b.unacked[key]
 		delete(b.unacked, key)

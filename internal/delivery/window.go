@@ -42,6 +42,7 @@ type parcel struct {
 	flying  int
 	left    int // messages not acknowledged
 	bytes   int
+	sent    time.Time
 	sentNow bool  // has been handed to the publisher at least once
 	accused bool  // broke connections; being taken back for it
 	trial   bool  // finds out whether a barred topic is taken again
