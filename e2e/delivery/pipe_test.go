@@ -22,6 +22,9 @@ import (
 	"gateway/mqtt/client"
 )
 
+// The full length of the issue: go test ./delivery -run Live -backlog 1000000
+var backlog = flag.Int("backlog", 50_000, "how many samples wait when the broker returns")
+
 var drops = flag.Int("drops", 1000, "how often the connection is dropped")
 
 // A pipe is the gateway's way from the queue to a broker, without sensors.
@@ -211,7 +214,7 @@ func TestLiveSamplesArriveWhileABacklogDrains(t *testing.T) {
 	mosquitto := rig.NewMosquitto(t, "log_type none")
 	var worst atomic.Int64
 	var p *pipe
-	sent := make([]atomic.Int64, 200)
+	sent := make([]atomic.Int64, 10_001)
 	s, err := load.NewSubscriber(mosquitto.URL(), "counter", "plant", func(device string, n int, at time.Time) {
 		if device != "live" {
 			return
@@ -227,13 +230,13 @@ func TestLiveSamplesArriveWhileABacklogDrains(t *testing.T) {
 	proxy := proxyTo(t, mosquitto.URL())
 	proxy.Stall(true)
 	p = newPipe(t, 64, delivery.LiveFirst, proxy.URL())
-	for range 50_000 {
+	for range *backlog {
 		p.put("old")
 	}
 	proxy.Stall(false)
 	rig.Eventually(t, 10*time.Second, "connection", func() bool { return p.d.Status().Connected })
 	n := 0
-	for backfill := int64(1); n < 150 && backfill > 0; {
+	for backfill := int64(1); n < 10_000 && backfill > 0; {
 		n++
 		sent[n].Store(time.Now().UnixNano())
 		p.put("live")

@@ -1,0 +1,72 @@
+package format
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"gateway/adapters"
+	"gateway/internal/clock"
+)
+
+// block returns the n-th code block of a language in docs/messages.md, with its lines joined.
+func block(t *testing.T, language string, n int) string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/messages.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := strings.Split(string(text), "```"+language+"\n")
+	if len(parts) <= n+1 {
+		t.Fatalf("%d blocks of %s", len(parts)-1, language)
+	}
+	code, _, _ := strings.Cut(parts[n+1], "```")
+	var b strings.Builder
+	for line := range strings.Lines(code) {
+		b.WriteString(strings.TrimSpace(line))
+	}
+	return b.String()
+}
+
+func TestTheMessagesOfTheDocumentation(t *testing.T) {
+	s := &adapters.Schema{Bus: "plc", Device: "boiler", Points: []adapters.Point{
+		{Name: "supply_temperature", Unit: "°C"}, {Name: "pump"}, {Name: "energy", Unit: "kWh"}, {Name: "return_temperature", Unit: "°C"}}}
+	it := Item{
+		Sample: &adapters.Sample{Schema: s, Readings: []adapters.Reading{
+			{Point: 0, Value: adapters.FloatValue(71.2)}, {Point: 1, Value: adapters.BoolValue(true)},
+			{Point: 2, Value: adapters.FloatValue(4021.5), Quality: adapters.Stale, Reason: adapters.ReasonTimeout},
+			{Point: 3, Quality: adapters.Bad, Reason: adapters.ReasonTimeout}}},
+		Epoch: 0x9f3c2a1b7d5e4f60, Seq: 1842, Prev: 1839, HasPrev: true, Wall: 1795449600123e6, Clock: clock.Unsynced, Volatile: true, Historical: true,
+	}
+	for kind, want := range map[Kind]string{JSON: block(t, "json", 0), Line: block(t, "influx", 0), SenML: block(t, "json", 1)} {
+		f, err := New(Options{Gateway: "boiler-room", Kind: kind})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out Out
+		if err := f.Append(&out, it); err != nil {
+			t.Fatal(err)
+		}
+		if got := string(out.Messages[0].Payload); got != want {
+			t.Errorf("%s:\n got %s\nwant %s", kind, got, want)
+		}
+	}
+	batch := []Item{it, it, it}
+	batch[1].Seq, batch[1].Prev = 1845, 1842
+	batch[2].Seq, batch[2].Prev = 1848, 1845
+	f, err := New(Options{Gateway: "boiler-room", Kind: SenML, Batch: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out Out
+	if err := f.Append(&out, batch...); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("../../docs/messages.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u := out.Messages[0].User; len(u) != 3 || u[1].Name != "seqs" || !strings.Contains(string(text), "`"+u[1].Value+"`") {
+		t.Errorf("%+v", u)
+	}
+}
