@@ -167,7 +167,7 @@ func (c *Cutter) splitMarkers(b []byte) (split, bool) {
 	n, after := end+len(s.End), 0
 	if s.Check.AfterEnd {
 		var all bool
-		if after, all = c.sum.after(b[n:]); !all && n+c.sum.width() <= s.Max {
+		if after, all = c.sum.after(b[n:]); !all {
 			c.seen = end
 			return split{}, false
 		}
