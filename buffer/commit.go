@@ -7,15 +7,15 @@ import (
 )
 
 // A committer turns many requests for a sync into few syncs. Who asks first leads: it waits a
-// moment for the company of last time, syncs, and answers for all who had asked before it began.
+// moment for the company it expects, syncs, and answers for all who had asked before it began.
 type committer struct {
 	sync func() error
 
-	token chan struct{} // held by the leader
-	mu    sync.Mutex
-	next  *round
-	seen  [2]int        // company of the last two rounds
-	took  time.Duration // the last sync
+	token  chan struct{} // held by the leader
+	mu     sync.Mutex
+	next   *round
+	expect int           // how many may come: those served last, and those who came meanwhile
+	took   time.Duration // the last sync
 }
 
 type round struct {
@@ -56,26 +56,27 @@ func (c *committer) commit(ctx context.Context) error {
 	c.gather(r)
 	c.mu.Lock()
 	c.next = newRound()
-	c.seen[0], c.seen[1] = c.seen[1], r.n
 	c.mu.Unlock()
 	start := time.Now()
 	r.err = c.sync()
 	c.took = time.Since(start)
+	c.mu.Lock()
+	c.expect = r.n + c.next.n
+	c.mu.Unlock()
 	close(r.done)
 	return r.err
 }
 
-// gather waits until as many have come as lately, at most a quarter of what a sync takes. Without
-// it N concurrent callers would fall into a rhythm of one and N-1.
+// gather waits until all have come who may, at most a quarter of what a sync takes. Without it N
+// concurrent callers would fall into a rhythm of one and N-1.
 func (c *committer) gather(r *round) {
 	wait := min(c.took/4, 5*time.Millisecond)
 	c.mu.Lock()
-	want := max(c.seen[0], c.seen[1])
-	if r.n >= want || wait < 20*time.Microsecond {
+	if r.n >= c.expect || wait < 20*time.Microsecond {
 		c.mu.Unlock()
 		return
 	}
-	r.want, r.ready = want, make(chan struct{})
+	r.want, r.ready = c.expect, make(chan struct{})
 	c.mu.Unlock()
 	t := time.NewTimer(wait)
 	defer t.Stop()

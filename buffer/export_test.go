@@ -67,3 +67,6 @@ func Mend(seg, cur []byte) (_, _ []byte) {
 }
 
 func (q *Queue) WaitDurable(ctx context.Context, seq uint64) error { return q.waitDurable(ctx, seq) }
+
+// Committer returns a committer's commit.
+func Committer(sync func() error) func(context.Context) error { return newCommitter(sync).commit }

@@ -55,6 +55,7 @@ var mutants = []mutant{
 	{"the second header is not read", []change{{"segment.go", "if size >= 2*segHeaderLen {", "if false {"}}},
 	{"losses are forgotten by a crash", []change{{"cursors.go", "st.losses = slices.Clone(q.losses)", "st.losses = nil"}}},
 	{"the next segment's base does not end the one before", []change{{"open.go", "s.last = next - 1", "s.last = next + 9"}}},
+	{"who came during a sync takes the place of one it served", []change{{"commit.go", "c.expect = r.n + c.next.n", "c.expect = r.n"}}},
 	{"a segment that grew during its sync counts as synced", []change{{"queue.go", "if p.s.end > p.end {", "if p.s.end > p.end && p.s == q.active {"}}},
 	{"journal: no fsync", []change{{"journal.go", "if err = d.f.Sync(); err != nil {", "if _ = d; err != nil {"}}},
 	{"journal: snapshot not synced", []change{{"journal.go", "err = jf.f.Sync()", "err = nil"}}},
@@ -64,7 +65,7 @@ var mutants = []mutant{
 
 func main() {
 	only := flag.String("run", "", "run only mutants whose name contains this")
-	tests := flag.String("tests", "Power|Operation|Disk|Bit|Kill|Random|Grows|Journal|UnknownEpoch|Restored|BringsBack|Bound|Durable|Cursors", "the tests to run, as for go test -run")
+	tests := flag.String("tests", "Power|Operation|Disk|Bit|Kill|Random|Grows|Journal|UnknownEpoch|Restored|Commit|Concurrent|BringsBack|Bound|Durable|Cursors", "the tests to run, as for go test -run")
 	flag.Parse()
 	if err := run(*only, *tests); err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
