@@ -7,6 +7,7 @@ go 1.26.0
 require gateway v0.0.0
 
 require (
+	github.com/BurntSushi/toml v1.6.0 // indirect
 	github.com/goburrow/modbus v0.1.0 // indirect
 	github.com/goburrow/serial v0.1.0 // indirect
 	go.bug.st/serial v1.8.0 // indirect

@@ -13,6 +13,7 @@ import (
 	"gateway/internal/format"
 	"gateway/internal/ledger"
 	"gateway/internal/report"
+	"gateway/mqtt"
 )
 
 // openLedger makes the ledger and lets everybody who loses samples tell it. The writer must be there.
@@ -130,12 +131,11 @@ func (g *Gateway) announce(ctx context.Context) error {
 		}
 		if now := time.Now(); !now.Before(next) {
 			next = now.Add(accountEvery)
-			account := string(g.ledger.Totals().JSON())
+			account := g.account()
 			for _, d := range g.destinations {
-				if d.announcer == nil {
-					continue
+				if d.announcer != nil {
+					d.announcer.Set(account.Topic, string(account.Payload))
 				}
-				d.announcer.Set(g.o.Config.Gateway.ID+"/"+config.ReservedDevice+"/account", account)
 			}
 		}
 		select {
@@ -143,6 +143,14 @@ func (g *Gateway) announce(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
+	}
+}
+
+// account is the retained message of the totals.
+func (g *Gateway) account() mqtt.Message {
+	return mqtt.Message{
+		Topic:   g.o.Config.Gateway.ID + "/" + config.ReservedDevice + "/account",
+		Payload: g.ledger.Totals().JSON(), QoS: mqtt.AtLeastOnce, Retain: true,
 	}
 }
 

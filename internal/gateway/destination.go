@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"gateway/adapters"
@@ -234,14 +235,7 @@ func (g *Gateway) withState(ctx context.Context, pub delivery.Publisher, run fun
 		}
 		limit, cancel := context.WithTimeout(running, goodbye)
 		defer cancel()
-		sent := make(chan struct{})
-		offline := g.state(false)
-		if pub.Publish(limit, &offline, func(error) { close(sent) }) == nil {
-			select {
-			case <-sent:
-			case <-limit.Done():
-			}
-		}
+		g.farewell(limit, pub)
 	}()
 	err := run(running)
 	end()
@@ -250,6 +244,27 @@ func (g *Gateway) withState(ctx context.Context, pub delivery.Publisher, run fun
 		return nil
 	}
 	return err
+}
+
+// farewell publishes the account as it ended, and that the gateway is offline.
+func (g *Gateway) farewell(ctx context.Context, pub delivery.Publisher) {
+	account, offline := g.account(), g.state(false)
+	var sent sync.WaitGroup
+	for _, m := range []*mqtt.Message{&account, &offline} {
+		sent.Add(1)
+		if pub.Publish(ctx, m, func(error) { sent.Done() }) != nil {
+			sent.Done()
+		}
+	}
+	all := make(chan struct{})
+	go func() {
+		sent.Wait() // the publisher gives back what it has when it ends
+		close(all)
+	}()
+	select {
+	case <-all:
+	case <-ctx.Done():
+	}
 }
 
 func (g *Gateway) deliveries() (parts []part) {

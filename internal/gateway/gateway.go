@@ -46,6 +46,8 @@ type Options struct {
 	Linked func(ctx context.Context) error
 	// Started, if not nil, is called when all parts have been started.
 	Started func()
+	// Clocks are where times come from; nil: the machine's own.
+	Clocks clock.Source
 	// OpenI2C replaces the opening of I2C buses; nil: the machine's own.
 	OpenI2C I2COpener
 }
@@ -92,7 +94,7 @@ func Open(o Options) (_ *Gateway, err error) {
 			_ = g.Close() // the error that ended Open says more
 		}
 	}()
-	if g.clock, err = clock.Open(clock.Options{Dir: o.Config.Gateway.Data, Trust: o.Config.Gateway.Clock == "trust", Logger: o.Log}); err != nil {
+	if g.clock, err = clock.Open(clock.Options{Dir: o.Config.Gateway.Data, Source: o.Clocks, Trust: o.Config.Gateway.Clock == "trust", Logger: o.Log}); err != nil {
 		o.Log.Warn("the table of boots is not as it should be", "err", err)
 	}
 	last, err := lastOfDevices(g.queue)
