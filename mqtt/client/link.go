@@ -77,6 +77,7 @@ type link struct {
 	in        packet.Publish
 	warned    bool // of QoS 0 that is dropped
 	exceeded  bool // warned of a server beyond our receive maximum
+	lowered   bool // warned of a server that has no QoS 2
 	strayed   bool // warned of a PUBACK for nothing that is in flight
 }
 

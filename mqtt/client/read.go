@@ -238,11 +238,18 @@ func (l *link) puback(f packet.Frame) error {
 		}
 		return nil
 	}
-	if o.qos != mqtt.AtLeastOnce {
+	if o.qos != mqtt.AtLeastOnce && (l.v == mqtt.V5 || o.released) {
 		c.mu.Unlock()
-		return wrong(f.Type, "MQTT-4.3.3-4", "answers a message of qos 2")
+		return wrong(f.Type, "MQTT-4.3.3-3", "answers a message of qos 2")
 	}
+	first := o.qos != mqtt.AtLeastOnce && !l.lowered
+	l.lowered = l.lowered || first
 	l.complete(o, p.Code, &p.Properties)
+	if first {
+		// RabbitMQ before 4.0 takes qos 2 for 1, which 3.1.1 has no way to say beforehand. The message has arrived; to
+		// hang up would be to send it for ever.
+		c.log.Warn("mqtt client: the server takes qos 2 for qos 1: messages may arrive twice", "url", l.state.URL)
+	}
 	return nil
 }
 

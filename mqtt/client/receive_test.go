@@ -474,3 +474,29 @@ func TestStoppingWithAHandlerThatDoesNotReturn(t *testing.T) {
 		close(at)
 	})
 }
+
+// RabbitMQ before 4.0 answers QoS 2 as if it were 1. In 3.1.1 it cannot have said so before; in 5.0 it can, and a PUBACK is
+// an error there [MQTT-4.3.3-3].
+func TestAServerWithoutQoS2(t *testing.T) {
+	run(t, Options{}, func(t *testing.T, b *bench) {
+		s, _ := b.accept(packet.Connack{})
+		b.publish(2, "a")
+		s.expect(pub(2, 1, "a"))
+		s.send(&packet.Puback{ID: 1})
+		b.expectDone("a")
+		// Not once its first half is done.
+		b.publish(2, "b")
+		s.expect(pub(2, 2, "b"))
+		s.send(&packet.Pubrec{ID: 2})
+		s.expect(&packet.Pubrel{ID: 2})
+		s.send(&packet.Puback{ID: 2})
+		s.gone()
+	})
+	run(t, Options{Version: mqtt.V5}, func(t *testing.T, b *bench) {
+		s, _ := b.accept(packet.Connack{})
+		b.publish(2, "a")
+		s.expect(pub(2, 1, "a"))
+		s.send(&packet.Puback{ID: 1})
+		s.expect(&packet.Disconnect{Code: mqtt.ProtocolError})
+	})
+}
