@@ -165,7 +165,7 @@ func (c *Cutter) splitMarkers(b []byte) (split, bool) {
 	}
 	end := from + i
 	n, after := end+len(s.End), 0
-	if s.Check.AfterEnd {
+	if s.Check.AfterEnd && n <= s.Max {
 		var all bool
 		if after, all = c.sum.after(b[n:]); !all {
 			c.seen = end
@@ -291,7 +291,7 @@ func (c *Cutter) brokenEscape(b []byte, at int) (split, bool) {
 func (c *Cutter) endEscaped(b []byte, end int, out []byte) (split, bool) {
 	s := &c.spec
 	n, after := end+len(s.End), 0
-	if s.Check.AfterEnd {
+	if s.Check.AfterEnd && n <= s.Max {
 		var all bool
 		if after, all = c.sum.after(b[n:]); !all {
 			return split{}, false
