@@ -274,9 +274,18 @@ func (c *conn) hearOut() {
 	if c.socket == nil {
 		return
 	}
+	looks := 1
+	if c.raw == nil {
+		looks = 3 // what is being decrypted or unpacked is in neither place for a moment
+	}
 	ticks := time.NewTicker(hearOutPause)
 	defer ticks.Stop()
-	for until := time.Now().Add(hearOutTime); time.Now().Before(until) && (!c.waiting.Load() || unread(c.socket)); {
+	for until := time.Now().Add(hearOutTime); time.Now().Before(until); {
+		if c.waiting.Load() && !unread(c.socket) {
+			if looks--; looks == 0 {
+				return
+			}
+		}
 		select {
 		case <-c.idle:
 			return

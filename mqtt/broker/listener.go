@@ -172,29 +172,19 @@ func (b *Broker) turnedAway(nc net.Conn) {
 // ServeConn serves one connection on a goroutine of its own and returns at once. What is no socket, such
 // as one end of a net.Pipe, counts as this machine's own.
 func (b *Broker) ServeConn(nc net.Conn) {
-	b.mu.Lock()
+	c := b.newConn(nc)
 	l := &b.opt.Limits
+	b.mu.Lock()
 	if b.closed.Load() || len(b.conns) >= l.Connections || b.pending.Load() >= int64(l.Pending) {
 		b.mu.Unlock()
 		b.turnedAway(nc)
 		nc.Close()
 		return
 	}
-	c := &conn{b: b, client: &Client{Addr: nc.RemoteAddr()}, idle: make(chan struct{})}
-	b.conns[c] = struct{}{}
+	b.conns[c] = struct{}{} // from here on shutdown may stop it
 	b.pending.Add(1)
 	b.tasks.Add(1)
 	b.mu.Unlock()
-	c.nc = nc
-	c.quiet.L = &c.mu
-	c.socket = socketOf(nc)
-	if _, coded := nc.(*tls.Conn); c.socket != nil && !coded {
-		c.raw = newRawWriter(c.socket)
-	}
-	if t, ok := nc.(interface{ SetNoDelay(bool) error }); ok {
-		t.SetNoDelay(true) // each write is a batch already
-	}
-	c.reader = packet.NewReader(&countingReader{nc: nc, n: &b.stats.bytesReceived}, 0, &b.readers)
 	go func() {
 		defer b.tasks.Done()
 		c.serve()
@@ -202,4 +192,19 @@ func (b *Broker) ServeConn(nc net.Conn) {
 		delete(b.conns, c)
 		b.mu.Unlock()
 	}()
+}
+
+func (b *Broker) newConn(nc net.Conn) *conn {
+	c := &conn{b: b, client: &Client{Addr: nc.RemoteAddr()}, idle: make(chan struct{})}
+	c.nc = nc
+	c.quiet.L = &c.mu
+	var bare bool
+	if c.socket, bare = socketOf(nc); bare {
+		c.raw = newRawWriter(c.socket)
+	}
+	if t, ok := nc.(interface{ SetNoDelay(bool) error }); ok {
+		t.SetNoDelay(true) // each write is a batch already
+	}
+	c.reader = packet.NewReader(&countingReader{nc: nc, n: &b.stats.bytesReceived}, 0, &b.readers)
+	return c
 }

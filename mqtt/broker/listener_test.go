@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"math/big"
 	"net"
+	"net/http"
 	"path/filepath"
 	"testing"
 	"time"
@@ -48,14 +49,15 @@ func selfSigned(t testing.TB, name string, ca *tls.Certificate) tls.Certificate 
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
 
-func TestListeners(t *testing.T) {
+// everyListener runs a broker with a listener of each kind and says how to connect to them.
+func everyListener(t *testing.T) (b *Broker, dials map[string]func() (net.Conn, error)) {
 	cert := selfSigned(t, "broker", nil)
 	pool := x509.NewCertPool()
 	pool.AddCert(cert.Leaf)
 	server := &tls.Config{Certificates: []tls.Certificate{cert}}
 	client := &tls.Config{RootCAs: pool, ServerName: "localhost"}
 	socket := filepath.Join(t.TempDir(), "mqtt.sock")
-	b := start(t, Options{Listen: []Listener{
+	b = start(t, Options{Listen: []Listener{
 		{Address: "127.0.0.1:0"},
 		{Address: "127.0.0.1:0", TLS: server},
 		{Address: "127.0.0.1:0", WebSocket: true},
@@ -72,19 +74,51 @@ func TestListeners(t *testing.T) {
 	})
 	addr := func(i int) string { return b.Addrs()[i].String() }
 	web := func(url string) (net.Conn, error) {
-		ws, _, err := websocket.Dial(t.Context(), url, &websocket.DialOptions{Subprotocols: []string{"mqtt"}})
+		ws, _, err := websocket.Dial(t.Context(), url, &websocket.DialOptions{
+			Subprotocols: []string{"mqtt"}, HTTPClient: &http.Client{Transport: &http.Transport{TLSClientConfig: client}},
+		})
 		if err != nil {
 			return nil, err
 		}
 		ws.SetReadLimit(-1)
 		return websocket.NetConn(context.Background(), ws, websocket.MessageBinary), nil
 	}
-	for name, dial := range map[string]func() (net.Conn, error){
-		"TCP":       func() (net.Conn, error) { return net.Dial("tcp", addr(0)) },
-		"TLS":       func() (net.Conn, error) { return tls.Dial("tcp", addr(1), client) },
-		"WebSocket": func() (net.Conn, error) { return web("ws://" + addr(2) + "/mqtt") },
-		"Unix":      func() (net.Conn, error) { return net.Dial("unix", socket) },
-	} {
+	return b, map[string]func() (net.Conn, error){
+		"TCP":                func() (net.Conn, error) { return net.Dial("tcp", addr(0)) },
+		"TLS":                func() (net.Conn, error) { return tls.Dial("tcp", addr(1), client) },
+		"WebSocket":          func() (net.Conn, error) { return web("ws://" + addr(2) + "/mqtt") },
+		"WebSocket over TLS": func() (net.Conn, error) { return web("wss://" + addr(3) + "/mqtt") },
+		"Unix":               func() (net.Conn, error) { return net.Dial("unix", socket) },
+	}
+}
+
+// TestALastDisconnectIsHeardBeforeTheHeir, over whatever lies between the protocol and the socket.
+func TestALastDisconnectIsHeardOnEveryListener(t *testing.T) {
+	b, dials := everyListener(t)
+	watch := join(t, b, mqtt.V5, "watch")
+	watch.subscribed("will", 0)
+	for name, dial := range dials {
+		for range 20 {
+			nc, err := dial()
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := newPeer(t, nc, mqtt.V5)
+			p.send(&packet.Connect{Version: mqtt.V5, ClientID: "quick", CleanStart: true, Will: &packet.Will{Topic: "will", Payload: []byte(name)}})
+			expect[*packet.Connack](p)
+			p.send(&packet.Disconnect{})
+			join(t, b, mqtt.V5, "quick").leave()
+		}
+		watch.silence()
+	}
+	if n := b.Stats().TakeOvers; n != 0 {
+		t.Errorf("%d take-overs of connections that had ended", n)
+	}
+}
+
+func TestListeners(t *testing.T) {
+	_, dials := everyListener(t)
+	for name, dial := range dials {
 		t.Run(name, func(t *testing.T) {
 			nc, err := dial()
 			if err != nil {

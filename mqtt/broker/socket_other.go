@@ -8,7 +8,7 @@ import (
 )
 
 // socketOf finds no socket: here none can be looked at or written to without waiting.
-func socketOf(net.Conn) syscall.RawConn { return nil }
+func socketOf(net.Conn) (socket syscall.RawConn, bare bool) { return nil, false }
 
 func unread(syscall.RawConn) bool { return false }
 

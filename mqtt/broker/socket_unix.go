@@ -17,21 +17,22 @@ type rawWriter struct {
 	err  error
 }
 
-// socketOf returns the socket that a connection is, or that its TLS stands on; nil where there is none.
-func socketOf(nc net.Conn) syscall.RawConn {
-	if t, ok := nc.(*tls.Conn); ok {
-		nc = t.NetConn()
-	}
-	switch nc.(type) {
+// socketOf returns the socket that a connection is, bare, or that its TLS or WebSocket stands on; nil where
+// there is none.
+func socketOf(nc net.Conn) (socket syscall.RawConn, bare bool) {
+	switch nc := nc.(type) {
 	case *net.TCPConn, *net.UnixConn:
-	default:
-		return nil
+		rc, err := nc.(syscall.Conn).SyscallConn()
+		if err != nil {
+			return nil, false
+		}
+		return rc, true
+	case *tls.Conn:
+		socket, _ = socketOf(nc.NetConn())
+	case *wsConn:
+		socket, _ = socketOf(nc.below)
 	}
-	rc, err := nc.(syscall.Conn).SyscallConn()
-	if err != nil {
-		return nil
-	}
-	return rc
+	return socket, false
 }
 
 // unread tells whether a read would bring something at once: bytes, or the end of the stream.

@@ -43,7 +43,10 @@ func listenWebSocket(ln net.Listener, t *tls.Config, pending int, timeout time.D
 		MaxHeaderBytes:    16 << 10,
 		TLSConfig:         t,
 		ConnState:         l.count,
-		ErrorLog:          log.New(io.Discard, "", 0), // it would go to the standard error, one line for each stranger
+		ConnContext: func(ctx context.Context, nc net.Conn) context.Context {
+			return context.WithValue(ctx, belowKey{}, nc)
+		},
+		ErrorLog: log.New(io.Discard, "", 0), // it would go to the standard error, one line for each stranger
 	}
 	if t != nil {
 		t = t.Clone()
@@ -105,6 +108,7 @@ func (l *wsListener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ws.SetReadLimit(-1) // the packet reader has limits of its own, and frames are not packets [MQTT-6.0.0-2]
 	ctx, cancel := context.WithCancel(context.Background())
 	nc := &wsConn{Conn: websocket.NetConn(ctx, ws, websocket.MessageBinary), cancel: cancel, tls: r.TLS, closed: make(chan struct{})}
+	nc.below, _ = r.Context().Value(belowKey{}).(net.Conn)
 	if a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
 		nc.local = a
 	}
@@ -125,9 +129,13 @@ func remoteAddr(s string) net.Addr {
 	return &net.UnixAddr{Name: s, Net: "unix"}
 }
 
+// belowKey is under which a request's context has the connection that it came by.
+type belowKey struct{}
+
 // A wsConn is a WebSocket as a network connection.
 type wsConn struct {
 	net.Conn
+	below         net.Conn // what it stands on
 	cancel        context.CancelFunc
 	tls           *tls.ConnectionState
 	local, remote net.Addr
