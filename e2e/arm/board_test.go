@@ -3,11 +3,9 @@
 package arm
 
 import (
-	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -23,34 +21,6 @@ func binary(t testing.TB, goarch, goarm string) string {
 		t.Fatal(err)
 	}
 	return path
-}
-
-// A message is what a subscriber received: a sample as the gateway formats it by default.
-type message struct {
-	Epoch  string
-	Seq    uint64
-	Prev   *uint64
-	Time   time.Time
-	Clock  string
-	Values map[string]any
-	Bad    map[string]string
-}
-
-// messages returns the messages on a topic among mosquitto_sub's lines.
-func messages(t testing.TB, lines []string, topic string) (all []message) {
-	t.Helper()
-	for _, l := range lines {
-		payload, ok := strings.CutPrefix(l, topic+" ")
-		if !ok {
-			continue
-		}
-		var m message
-		if err := json.Unmarshal([]byte(payload), &m); err != nil {
-			t.Fatalf("%s: %v", l, err)
-		}
-		all = append(all, m)
-	}
-	return all
 }
 
 // The binary that a Raspberry Pi 1 gets (ARMv6, static, stripped) reads a temperature through
@@ -120,18 +90,18 @@ frame = { line = "\n" }
 	t.Cleanup(func() { close(done); b.UART.Close(); <-talking })
 
 	sub.Await(t, time.Minute, "21.5 degrees", func(lines []string) bool {
-		return slices.ContainsFunc(messages(t, lines, "board/roof"), func(m message) bool { return m.Values["temperature"] == 21.5 })
+		return slices.ContainsFunc(rig.Samples(t, lines, "board/roof"), func(m rig.Sample) bool { return m.Values["temperature"] == 21.5 })
 	})
 	b.Set(t, "thermometer", "temperature", -7250)
 	sub.Await(t, time.Minute, "-7.25 degrees", func(lines []string) bool {
-		return slices.ContainsFunc(messages(t, lines, "board/roof"), func(m message) bool { return m.Values["temperature"] == -7.25 })
+		return slices.ContainsFunc(rig.Samples(t, lines, "board/roof"), func(m rig.Sample) bool { return m.Values["temperature"] == -7.25 })
 	})
 	sub.Await(t, time.Minute, "20 lines of the scale", func(lines []string) bool {
-		return len(messages(t, lines, "board/scale")) >= 20
+		return len(rig.Samples(t, lines, "board/scale")) >= 20
 	})
 
 	// Every line since the first, each once, each with the value that the scale sent.
-	scale := messages(t, sub.Lines(), "board/scale")
+	scale := rig.Samples(t, sub.Lines(), "board/scale")
 	for i, m := range scale {
 		count, _ := m.Values["count"].(float64)
 		if m.Clock != "unsynced" {

@@ -37,7 +37,7 @@ func TestBinariesOfEachArchitecture(t *testing.T) {
 			g := rig.Start(t, qemu, program, "run", "--config", file)
 			sub.Await(t, time.Minute, "three samples of each device", func(lines []string) bool {
 				for d := range footprint.Devices {
-					if len(messages(t, lines, fmt.Sprintf("emulated/d%d", d))) < 3 {
+					if len(rig.Samples(t, lines, fmt.Sprintf("emulated/d%d", d))) < 3 {
 						return false
 					}
 				}

@@ -49,7 +49,7 @@ func TestAFirstStartOnADiskThatTakesNothing(t *testing.T) {
 			if _, err := os.Stat(filepath.Join(data, "queue", "cursors")); err != nil {
 				t.Error(err)
 			}
-			for i, s := range samples(t, sub.Lines(), "kept/counter") {
+			for i, s := range rig.Samples(t, sub.Lines(), "kept/counter") {
 				if (s.Prev == nil) != (i == 0) {
 					t.Errorf("sample %d, the %dth to come, names %v before it", s.Seq, i+1, s.Prev)
 				}

@@ -24,33 +24,6 @@ import (
 //	go test ./install -run TestAKeptDataDirectory -keep testdata/kept-2.tar.gz
 var keep = flag.String("keep", "", "keep a data directory of this program in the `file` first")
 
-// A sample as the gateway publishes it by default.
-type sample struct {
-	Epoch  string
-	Seq    uint64
-	Prev   *uint64
-	Time   time.Time
-	Clock  string
-	Values map[string]any
-}
-
-// samples returns the samples among a subscriber's lines, in the order in which they came.
-func samples(t *testing.T, lines []string, topic string) (all []sample) {
-	t.Helper()
-	for _, l := range lines {
-		payload, ok := strings.CutPrefix(l, topic+" ")
-		if !ok {
-			continue
-		}
-		var s sample
-		if err := json.Unmarshal([]byte(payload), &s); err != nil {
-			t.Fatalf("%s: %v", l, err)
-		}
-		all = append(all, s)
-	}
-	return all
-}
-
 // kept is what is known of a kept data directory.
 type kept struct {
 	Delivered uint64    // the last sequence that the subscriber had
@@ -77,14 +50,14 @@ func makeKept(t *testing.T, file string) {
 	for _, m := range [][]string{{"-t", "late", "-m", "for the sleeper"}, {"-t", "keepsake", "-m", "kept", "-r"}} {
 		run(t, "mosquitto_pub", append([]string{"-h", "127.0.0.1", "-p", fmt.Sprint(local), "-q", "1"}, m...)...)
 	}
-	sub.Await(t, 30*time.Second, "20 samples", func(lines []string) bool { return len(samples(t, lines, "kept/counter")) >= 20 })
+	sub.Await(t, 30*time.Second, "20 samples", func(lines []string) bool { return len(rig.Samples(t, lines, "kept/counter")) >= 20 })
 	rig.Eventually(t, time.Minute, "refused samples that were set aside, and the account of them", func() bool {
 		account, err := os.ReadFile(filepath.Join(data, "account"))
 		return err == nil && strings.Contains(string(account), "set aside")
 	})
 	upstream.Stop()
 	var k kept
-	had := samples(t, sub.Lines(), "kept/counter")
+	had := rig.Samples(t, sub.Lines(), "kept/counter")
 	k.Delivered = had[len(had)-1].Seq
 	rig.Eventually(t, 30*time.Second, "100 samples that wait", func() bool { return lastOf(t, data) > k.Delivered+100 })
 	g.Kill()

@@ -35,9 +35,9 @@ func TestAKeptDataDirectoryIsGoneOnWith(t *testing.T) {
 			g := rig.Gateway(t, settings(data, upstream.URL(), local))
 
 			sub.Await(t, 30*time.Second, "the last sample", func(lines []string) bool {
-				return slices.ContainsFunc(samples(t, lines, "kept/counter"), func(s sample) bool { return s.Seq == k.Last })
+				return slices.ContainsFunc(rig.Samples(t, lines, "kept/counter"), func(s rig.Sample) bool { return s.Seq == k.Last })
 			})
-			got := samples(t, sub.Lines(), "kept/counter")
+			got := rig.Samples(t, sub.Lines(), "kept/counter")
 			// A kill -9 forgets acknowledgements of the last seconds: at most the cursor's 5 s at 20 a second.
 			if first := got[0]; first.Seq > k.Delivered && (first.Prev == nil || *first.Prev != k.Delivered) || first.Seq+200 < k.Delivered {
 				t.Errorf("the first is %d after %v; %d was delivered before", first.Seq, first.Prev, k.Delivered)
@@ -60,7 +60,7 @@ func TestAKeptDataDirectoryIsGoneOnWith(t *testing.T) {
 			}
 
 			rig.Eventually(t, 30*time.Second, "everything that was set aside, sent again", func() bool {
-				return letters(t, data) == 0 && len(samples(t, sub.Lines(), "kept/secret")) >= k.Letters
+				return letters(t, data) == 0 && len(rig.Samples(t, sub.Lines(), "kept/secret")) >= k.Letters
 			})
 			sub.Await(t, 30*time.Second, "an account that goes on", func(lines []string) bool {
 				for _, l := range lines {
