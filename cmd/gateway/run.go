@@ -101,7 +101,7 @@ func watch(ctx context.Context, notify *systemd.Notifier, g *gateway.Gateway, st
 	}
 	done := make(chan error, 1)
 	go func() { done <- notify.Watch(ctx, g.Health, log) }()
-	tick := time.NewTicker(15 * time.Second)
+	tick := time.NewTicker(5 * time.Second)
 	defer tick.Stop()
 	for {
 		select {

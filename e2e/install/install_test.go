@@ -10,12 +10,28 @@ import (
 	"gateway/e2e/rig"
 )
 
+// nextVersion returns a repository of what comes next: another configuration is packaged.
+func nextVersion(t *testing.T) string {
+	t.Helper()
+	clone := filepath.Join(t.TempDir(), "next")
+	run(t, "git", "clone", "--quiet", rig.Root(), clone)
+	config, err := os.OpenFile(filepath.Join(clone, "internal", "service", "gateway.toml"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer config.Close()
+	if _, err := config.WriteString("\n# New in this version.\n"); err != nil {
+		t.Fatal(err)
+	}
+	return clone
+}
+
 // The life of an installation, in the order in which it happens; each step stands on the one before.
 func TestInstallRunUpgradeRemovePurge(t *testing.T) {
 	t.Parallel() // with what waits as much as this does
 	root := newTree(t)
 	first := copyInto(t, root, deb(t, release(t)))
-	second := copyInto(t, root, deb(t, packages(t, rig.Root(), "1.2.4")))
+	second := copyInto(t, root, deb(t, packages(t, nextVersion(t), "1.2.4")))
 
 	if !t.Run("apt installs it into a tree where nothing runs", func(t *testing.T) {
 		run(t, "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--pipe", "--private-network",
@@ -146,8 +162,11 @@ func TestInstallRunUpgradeRemovePurge(t *testing.T) {
 	m.step(t, "an upgrade keeps the configuration, the credentials and the state, and restarts", func(t *testing.T, m *machine) {
 		m.write("/etc/gateway/gateway.toml", m.run("cat", "/etc/gateway/gateway.toml")+"\n# edited\n")
 		pid := m.property("MainPID")
-		m.run("apt-get", "install", "--yes", second)
+		m.run("apt-get", "install", "--yes", "-o", "Dpkg::Options::=--force-confold", second)
 		m.await("ActiveState", "active")
+		if offered := m.run("tail", "-n", "1", "/etc/gateway/gateway.toml.dpkg-dist"); offered != "# New in this version." {
+			t.Errorf("the new configuration, for whoever wants it, ends with %q", offered)
+		}
 		if now := m.property("MainPID"); now == pid {
 			t.Error("the old program still runs")
 		}
