@@ -38,7 +38,8 @@ type Spec struct {
 	Delimiter []byte
 
 	// Fixed, Length: the bytes with which every frame starts; they are part of the frame. Without
-	// them a lost byte is found only by checksum or silence. Markers: the start marker.
+	// them a lost byte is found only by checksum or silence. Markers: the start marker; one that is a
+	// control character begins the frame anew where neither escapes nor a checksum let it stand inside.
 	Start []byte
 
 	Size int // Fixed: the length of a frame, in bytes
@@ -116,7 +117,7 @@ const (
 	Garbage        // bytes outside of any frame
 	Checksum       // a frame whose checksum is wrong
 	TooLong        // a frame above the size limit
-	Partial        // a frame that silence cut off
+	Partial        // a frame that silence or the start of another cut off
 )
 
 func (f Fault) String() string {

@@ -122,6 +122,8 @@ var cuts = []struct {
 		[]string{"F.F(00)!\r\n", "<checksum>"}},
 	{"P1: older than DSMR 4", frame.DSMRSpec(false), "/ISk5\\2MT382-1000\r\n\r\n1-0:1.8.1(1*kWh)\r\n!\r\n/next", []string{"ISk5\\2MT382-1000\r\n\r\n1-0:1.8.1(1*kWh)\r"}},
 	{"P1: a CRC without its leading zero", frame.DSMRSpec(true), "/a10\r\n!CF3\r\n/a10\r\n!0CF3\r\n/a10\r\n!CF4\r\n/a10\r\n!0cf3", []string{"a10\r", "a10\r", "<checksum>", "a10\r"}},
+	{"a frame that lost its end gives way to the next", stxEtx, "\x02 12\x02 345kg\x03\x02 346kg\x03", []string{"<cut off>", " 345kg", " 346kg"}},
+	{"a start that is text may stand inside", frame.DSMRSpec(false), "/a\r\n1.0(1/2)\r\n!", []string{"a\r\n1.0(1/2)\r"}},
 }
 
 func TestStreamsAreCutHoweverTheyArrive(t *testing.T) {

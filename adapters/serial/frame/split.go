@@ -176,6 +176,12 @@ func (c *Cutter) splitMarkers(b []byte) (split, bool) {
 		return c.drop(b[:n], TooLong)
 	}
 	data := b[len(s.Start):end]
+	if s.Check.Sum == NoSum && len(s.Start) > 0 && s.Start[0] < ' ' {
+		// No text has an STX in it: the end of the frame before was lost.
+		if j := bytes.LastIndex(data, s.Start); j >= 0 {
+			return split{n: len(s.Start) + j, fault: Partial}, true
+		}
+	}
 	ok := true
 	if s.Check.AfterEnd {
 		from, to := len(s.Start), end
