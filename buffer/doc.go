@@ -102,27 +102,33 @@
 // the tests would notice is itself tested: go run ./buffer/mutants breaks the package in one place
 // at a time. Of these, all were caught:
 //
-//	no fsync                                             TestPowerCutAtEveryOperation
-//	fsync tried again after an error                     TestEveryOperationFails
-//	directory not synced                                 TestPowerCutAtEveryOperation
-//	no CRC                                               TestPowerCutAtEveryOperation
-//	recycled content accepted                            TestPowerCutAtEveryOperation
-//	cursor saved after its segment was recycled          TestPowerCutAtEveryOperation
-//	cursors in one slot                                  TestPowerCutDuringRecovery
-//	cursor not synced                                    TestPowerCutAtEveryOperation
-//	cursor not set back to what survived                 TestDiskTakesCursorsButNoRecords
-//	a cursor of an unknown epoch counts                  TestACursorOfAnUnknownEpochSkipsNothing
-//	the epoch stays                                      TestPowerCutAtEveryOperation
-//	what a killed process left is taken for synced       TestPowerCutAtEveryOperation
-//	unsynced records are not written anew                TestEveryOperationFails
-//	a damaged frame ends the segment                     TestOneFlippedBitAnywhere
-//	dictionaries are written once                        TestOneFlippedBitAnywhere
-//	the second header is not read                        TestOneFlippedBitAnywhere
-//	losses are forgotten by a crash                      TestPowerCutDuringRecovery
-//	the next segment's base does not end the one before  a test that does not end
-//	a segment that grew during its sync counts as synced TestSegmentThatGrowsDuringItsSyncIsSyncedAgain
-//	journal: no fsync                                    TestJournalSurvivesPowerCutAndFailureAtEveryOperation
-//	journal: snapshot not synced                         TestJournalSurvivesPowerCutAndFailureAtEveryOperation
-//	journal: the snapshot's name is not synced           TestJournalSurvivesPowerCutAndFailureAtEveryOperation
-//	a short write counts as written                      TestEveryOperationFails
+//	no fsync                                                TestPowerCutAtEveryOperation
+//	fsync tried again after an error                        TestEveryOperationFails
+//	directory not synced                                    TestPowerCutAtEveryOperation
+//	no CRC                                                  TestPowerCutAtEveryOperation
+//	recycled content accepted                               TestPowerCutAtEveryOperation
+//	cursor saved after its segment was recycled             TestPowerCutAtEveryOperation
+//	cursors in one slot                                     TestPowerCutAtEveryOperation
+//	cursor not synced                                       TestPowerCutAtEveryOperation
+//	cursors stay in a file that fails                       TestCursorsThatCannotBeWrittenMoveToAnotherFile
+//	a cursor forgets the epoch of a segment that is gone    TestPowerCutAtEveryOperation
+//	cursor not set back to what survived                    TestACursorBeyondARestoredTailSkipsNothingNew
+//	a cursor of an unknown epoch counts                     TestACursorOfAnUnknownEpochSkipsNothing
+//	the epoch stays                                         TestPowerCutAtEveryOperation
+//	what a killed process left is taken for synced          TestPowerCutAtEveryOperation
+//	unsynced records are not written anew                   TestEveryOperationFails
+//	what memory let go counts as durable                    TestNothingIsCalledDurableThatASyncFailedForAndMemoryLetGo
+//	a segment that a failure ended keeps its space          TestFailuresDoNotEatTheBound
+//	a file that is to be a segment is not counted           TestDiskMendsAndWritingResumes
+//	a damaged frame ends the segment                        TestOneFlippedBitAnywhere
+//	dictionaries are written once                           TestOneFlippedBitAnywhere
+//	the second header is not read                           TestOneFlippedBitAnywhere
+//	losses are forgotten by a crash                         TestPowerCutDuringRecovery
+//	the next segment's base does not end the one before     TestPowerCutAtEveryOperation
+//	who came during a sync takes the place of one it served TestConcurrentCallersShareEachSync
+//	a segment that grew during its sync counts as synced    TestSegmentThatGrowsDuringItsSyncIsSyncedAgain
+//	journal: no fsync                                       TestJournalSurvivesPowerCutAndFailureAtEveryOperation
+//	journal: snapshot not synced                            TestJournalSurvivesPowerCutAndFailureAtEveryOperation
+//	journal: the snapshot's name is not synced              TestJournalSurvivesPowerCutAndFailureAtEveryOperation
+//	a short write counts as written                         TestEveryOperationFails
 package buffer

@@ -93,7 +93,7 @@ func run(only, tests string) error {
 			survived++
 			caught = "SURVIVED"
 		}
-		fmt.Printf("%-52s %s (%.1fs)\n", m.name, caught, time.Since(start).Seconds())
+		fmt.Printf("%-56s %s (%.1fs)\n", m.name, caught, time.Since(start).Seconds())
 	}
 	if survived > 0 {
 		return fmt.Errorf("%d survived", survived)
