@@ -25,6 +25,7 @@ type wire struct {
 	mu     sync.Mutex
 	baud   int
 	breaks []time.Duration
+	broke  time.Time // when the last ended
 	counts port.Counts
 }
 
@@ -44,7 +45,7 @@ func (w *wire) SetBaud(baud int) error {
 func (w *wire) Break(d time.Duration) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.breaks = append(w.breaks, d)
+	w.breaks, w.broke = append(w.breaks, d), time.Now()
 	return nil
 }
 
@@ -186,12 +187,18 @@ func TestAnEchoIsNoAnswerUnlessNothingElseComes(t *testing.T) {
 	})
 }
 
-// SDI-12 1.4, 4.2.1: a break of at least 12 ms wakes the sensors.
+// SDI-12 1.4, 4.2.1: a break of at least 12 ms wakes the sensors, then the line is marking for at least 8.33 ms.
 func TestABreakComesBeforeTheRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
 		w := &wire{Conn: ours, baud: 1200}
-		go answer(theirs, func(string) string { return "0+1.5\r\n" })
+		var marking time.Duration
+		go answer(theirs, func(string) string {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			marking = time.Since(w.broke)
+			return "0+1.5\r\n"
+		})
 		d := polled("soil", time.Minute, time.Second, "0D0!\r", `^0(?P<x>[+-][0-9.]+)$`)
 		d.Messages[0].Break = 12 * time.Millisecond
 		r, _ := runOn(t, w, serial.Options{Frame: lines, Devices: []serial.Device{d}})
@@ -202,6 +209,9 @@ func TestABreakComesBeforeTheRequest(t *testing.T) {
 		defer w.mu.Unlock()
 		if len(w.breaks) != 2 || w.breaks[0] != 12*time.Millisecond {
 			t.Errorf("%v", w.breaks)
+		}
+		if marking < 8330*time.Microsecond || marking > 100*time.Millisecond {
+			t.Errorf("the line was marking for %v after the break", marking)
 		}
 	})
 }

@@ -155,6 +155,11 @@ func (s *session) request(m *message) (failure, error) {
 		if err := breaker.Break(m.Break); err != nil {
 			return failure{adapters.ReasonUnsupported, err}, nil
 		}
+		// The line must be marking for the time of a character before the first start bit: SDI-12 1.4,
+		// 4.2.1, wants 8.33 ms at 1200 baud.
+		if err := s.pause(s.wireTime(1)); err != nil {
+			return failure{}, err
+		}
 	}
 	if err := s.discard(); err != nil {
 		return failure{}, err
