@@ -89,6 +89,11 @@ func servers() []server {
 		{name: "libmodbus rtu 8E1", start: serial(lib("rtu", "19200", "E"), modbus.RTU, port.ParityEven), part: "identify"},
 		{name: "pymodbus tcp", start: tcp(python("tcp"), modbus.TCP)},
 		{name: "pymodbus rtu over tcp", start: tcp(python("rtu-over-tcp"), modbus.RTUOverTCP)},
+		{name: "pymodbus udp", start: func(t *testing.T) modbus.Options {
+			p := rig.FreePort(t)
+			python("udp")(t, fmt.Sprint(p))
+			return modbus.Options{Framing: modbus.UDP, Address: fmt.Sprintf("127.0.0.1:%d", p)}
+		}},
 		{name: "pymodbus rtu", start: serial(python("rtu"), modbus.RTU, port.ParityNone)},
 		{name: "pymodbus ascii", start: serial(python("ascii"), modbus.ASCII, port.ParityNone)},
 	}

@@ -1,13 +1,13 @@
 """A Modbus server of pymodbus, with the registers of server.c.
 
-Usage: server.py tcp|rtu-over-tcp PORT, server.py rtu|ascii PATH
+Usage: server.py tcp|rtu-over-tcp|udp PORT, server.py rtu|ascii PATH
 """
 import sys
 
 from pymodbus.datastore import ModbusSequentialDataBlock as Block
 from pymodbus.datastore import ModbusServerContext, ModbusSlaveContext
 from pymodbus.device import ModbusDeviceIdentification
-from pymodbus.server import StartSerialServer, StartTcpServer
+from pymodbus.server import StartSerialServer, StartTcpServer, StartUdpServer
 from pymodbus.transaction import ModbusAsciiFramer, ModbusRtuFramer, ModbusSocketFramer
 
 registers = ModbusSlaveContext(
@@ -28,6 +28,8 @@ kind, where = sys.argv[1], sys.argv[2]
 if kind in ("tcp", "rtu-over-tcp"):
     framer = ModbusSocketFramer if kind == "tcp" else ModbusRtuFramer
     StartTcpServer(context=context, identity=identity, address=("127.0.0.1", int(where)), framer=framer)
+elif kind == "udp":
+    StartUdpServer(context=context, identity=identity, address=("127.0.0.1", int(where)))
 else:
     framer = ModbusRtuFramer if kind == "rtu" else ModbusAsciiFramer
     StartSerialServer(context=context, identity=identity, port=where, framer=framer, baudrate=19200, timeout=0.005 if kind == "rtu" else 1)
