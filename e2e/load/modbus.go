@@ -21,6 +21,7 @@ type Meter struct {
 	mu    sync.Mutex
 	polls map[byte][]time.Time // when each was answered, by unit
 	open  map[net.Conn]bool
+	mute  map[byte]bool // units that do not answer
 }
 
 // NewMeter serves on a loopback port until Close.
@@ -29,7 +30,7 @@ func NewMeter() (*Meter, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Meter{l: l, polls: map[byte][]time.Time{}, open: map[net.Conn]bool{}}
+	m := &Meter{l: l, polls: map[byte][]time.Time{}, open: map[net.Conn]bool{}, mute: map[byte]bool{}}
 	m.conns.Go(func() {
 		for {
 			c, err := l.Accept()
@@ -57,6 +58,19 @@ func (m *Meter) Close() {
 	}
 	m.mu.Unlock()
 	m.conns.Wait()
+}
+
+// Mute makes a unit silent, as a device that has no power: the requests for it are read and not answered.
+func (m *Meter) Mute(unit byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mute[unit] = true
+}
+
+func (m *Meter) muted(unit byte) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.mute[unit]
 }
 
 // Polls returns how often the unit was read.
@@ -92,6 +106,9 @@ func (m *Meter) serve(c net.Conn) {
 			return
 		}
 		unit, function := req[6], req[7]
+		if m.muted(unit) {
+			continue
+		}
 		address, quantity := binary.BigEndian.Uint16(req[8:]), binary.BigEndian.Uint16(req[10:])
 		resp = append(resp[:0], req[:4]...)
 		if (function != 3 && function != 4) || quantity == 0 || quantity > 125 {

@@ -4,6 +4,7 @@
 //
 //	go run ./bench/gateway            # both loads of the table
 //	go run ./bench/gateway -for 60s -load 100x100
+//	go run ./bench/gateway -load 10x20 -silent 1   # one of the ten does not answer
 package main
 
 import (
@@ -31,15 +32,16 @@ func main() {
 	defer stop()
 	length := flag.Duration("for", 30*time.Second, "how `long` each load is measured, after five seconds of warming up")
 	loads := flag.String("load", "10x20,100x100", "devices x readings a second, comma-separated")
+	silent := flag.Int("silent", 0, "how many of the devices, which share a connection, do not answer")
 	more := flag.String("destination", "", "further lines of the destination's table, separated by ;")
 	flag.Parse()
-	if err := run(ctx, *length, strings.Split(*loads, ","), strings.ReplaceAll(*more, ";", "\n")); err != nil {
+	if err := run(ctx, *length, strings.Split(*loads, ","), *silent, strings.ReplaceAll(*more, ";", "\n")); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, length time.Duration, loads []string, more string) error {
+func run(ctx context.Context, length time.Duration, loads []string, silent int, more string) error {
 	dir, err := os.MkdirTemp("", "bench-gateway-")
 	if err != nil {
 		return err
@@ -49,11 +51,12 @@ func run(ctx context.Context, length time.Duration, loads []string, more string)
 	if err := rig.BuildTo(binary, "", ""); err != nil {
 		return err
 	}
-	fmt.Println("load      CPU ms/1000  RSS MB  peak   p50 ms   p99 ms   link B/reading (acks)  disk B/reading  first s  polls  lost  twice")
+	fmt.Println("load      CPU ms/1000  RSS MB  peak   p50 ms   p99 ms   link B/reading (acks)  disk B/reading  first s  polls  %      lost  twice")
 	for _, l := range loads {
 		var r result
 		r.devices, r.readings, err = parseLoad(l)
 		if err == nil {
+			r.silent, r.length = silent, length
 			err = r.measure(ctx, dir, binary, length, more)
 		}
 		if err != nil {
@@ -76,6 +79,8 @@ func parseLoad(s string) (devices, readings int, err error) {
 
 type result struct {
 	devices, readings int
+	silent            int // of the devices
+	length            time.Duration
 	cpu               time.Duration
 	rss, peak         int64
 	up, down          int64
@@ -95,6 +100,9 @@ func (r *result) measure(ctx context.Context, dir, binary string, length time.Du
 		return err
 	}
 	defer meter.Close()
+	for i := range r.silent {
+		meter.Mute(byte(r.devices - i))
+	}
 	mosquitto, url, err := startMosquitto(ctx, dir)
 	if err != nil {
 		return err
@@ -213,9 +221,10 @@ func (r *result) print(name string) {
 		}
 		return float64(r.latency[int(q*float64(len(r.latency)-1))]) / 1e6
 	}
-	fmt.Printf("%-9s %-12.2f %-7.1f %-6.1f %-8.2f %-8.2f %-6.2f (%.2f)          %-15.1f %-8.2f %-6d %-5d %d\n", name,
+	fmt.Printf("%-9s %-12.2f %-7.1f %-6.1f %-8.2f %-8.2f %-6.2f (%.2f)          %-15.1f %-8.2f %-6d %-6.1f %-5d %d\n", name,
 		float64(r.cpu.Microseconds())/n, float64(r.rss)/1e6, float64(r.peak)/1e6, quantile(0.5), quantile(0.99),
-		float64(r.up)/n, float64(r.down)/n, float64(r.disk)/n, r.first.Seconds(), r.polls, r.lost, r.twice)
+		float64(r.up)/n, float64(r.down)/n, float64(r.disk)/n, r.first.Seconds(), r.polls,
+		100*float64(r.polls)/(float64(r.devices-r.silent)*r.length.Seconds()), r.lost, r.twice)
 }
 
 var errTimeout = errors.New("timeout")
