@@ -2,11 +2,13 @@ package delivery
 
 import (
 	"context"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
 	"time"
 
+	"gateway/adapters"
 	"gateway/mqtt"
 )
 
@@ -14,15 +16,26 @@ import (
 // newest counts. It publishes what changed, and everything anew after each connection, for the
 // broker may be another one. Of a topic one message at a time is on its way: the publisher keeps it
 // through reconnects, and with a broker that never acknowledges each connection would add another.
-// It is safe for concurrent use.
+//
+// There are brokers that hang up on a topic that is not allowed. When connections break again and again
+// with announcements on their way and none acknowledged, it keeps quiet for a while, so that samples get
+// through. It is safe for concurrent use.
 type Announcer struct {
 	pub Publisher
+	log *slog.Logger
 
 	mu     sync.Mutex
 	topics map[string]*announcement
 	down   bool
+	taken  bool // one was acknowledged on this connection
+	breaks int  // connections in a row that broke with some on their way and none acknowledged
+	pause  adapters.Backoff
+	quiet  time.Time // until then
 	wake   chan struct{}
 }
+
+// breaksToQuiet is after how many such connections it keeps quiet.
+const breaksToQuiet = 3
 
 type announcement struct {
 	payload string
@@ -32,8 +45,9 @@ type announcement struct {
 
 // NewAnnouncer returns an Announcer for a publisher that is taken to be connected until Link says
 // otherwise.
-func NewAnnouncer(pub Publisher) *Announcer {
-	return &Announcer{pub: pub, topics: map[string]*announcement{}, wake: make(chan struct{}, 1)}
+func NewAnnouncer(pub Publisher, log *slog.Logger) *Announcer {
+	return &Announcer{pub: pub, log: log, topics: map[string]*announcement{}, wake: make(chan struct{}, 1),
+		pause: adapters.Backoff{Min: retryAnnouncement, Max: 10 * retryAnnouncement}}
 }
 
 // Set says what a topic is to hold.
@@ -57,14 +71,33 @@ func (a *Announcer) Set(topic, payload string) {
 // Link tells of a change of the connection.
 func (a *Announcer) Link(up bool) {
 	a.mu.Lock()
-	a.down = !up
+	defer a.poke()
+	defer a.mu.Unlock()
 	if up {
+		a.down, a.taken = false, false
 		for _, x := range a.topics {
 			x.told = x.flying && x.told
 		}
+		return
 	}
-	a.mu.Unlock()
-	a.poke()
+	if a.down {
+		return
+	}
+	a.down = true
+	flying := false
+	for _, x := range a.topics {
+		flying = flying || x.flying
+	}
+	if !flying || a.taken {
+		return
+	}
+	if a.breaks++; a.breaks < breaksToQuiet {
+		return
+	}
+	pause := a.pause.Fail()
+	a.quiet = time.Now().Add(pause)
+	a.log.Warn("connections break while states and totals are announced; trying without them. Where the broker does not allow their topics set announce = false",
+		"retry_in", pause.Round(time.Second))
 }
 
 func (a *Announcer) poke() {
@@ -94,7 +127,7 @@ func (a *Announcer) Run(ctx context.Context) error {
 func (a *Announcer) publish(ctx context.Context) {
 	a.mu.Lock()
 	var due []*mqtt.Message
-	if !a.down {
+	if !a.down && !time.Now().Before(a.quiet) {
 		for _, topic := range slices.Sorted(maps.Keys(a.topics)) {
 			if x := a.topics[topic]; !x.told && !x.flying {
 				x.told, x.flying = true, true
@@ -119,6 +152,9 @@ func (a *Announcer) landed(m *mqtt.Message, err error) {
 	changed := x.payload != string(m.Payload)
 	if err != nil {
 		x.told = false
+	} else {
+		a.taken, a.breaks = true, 0
+		a.pause.Reset()
 	}
 	stale := !x.told && (changed || err == nil)
 	a.mu.Unlock()

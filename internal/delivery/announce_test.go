@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -35,7 +36,7 @@ func TestAnAnnouncerPublishesWhatChangedAndAllAfterAReconnect(t *testing.T) {
 			} else {
 				done(nil)
 			}
-		}))
+		}), slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- a.Run(ctx) }()
@@ -87,7 +88,7 @@ func TestOneAnnouncementOfATopicIsOnItsWayAtATime(t *testing.T) {
 	a := NewAnnouncer(publisherFunc(func(m *mqtt.Message, done func(error)) {
 		got = append(got, m.Topic+"="+string(m.Payload))
 		pending = append(pending, done)
-	}))
+	}), slog.New(slog.DiscardHandler))
 	want := func(list ...string) {
 		t.Helper()
 		a.publish(t.Context())
@@ -98,7 +99,7 @@ func TestOneAnnouncementOfATopicIsOnItsWayAtATime(t *testing.T) {
 	}
 	a.Set("state", "online")
 	want("state=online")
-	for range 3 {
+	for range breaksToQuiet - 1 {
 		a.Link(false)
 		a.Link(true)
 		want()
@@ -112,4 +113,46 @@ func TestOneAnnouncementOfATopicIsOnItsWayAtATime(t *testing.T) {
 	want()
 	a.Link(true)
 	want("state=newest")
+}
+
+// AWS IoT Core hangs up on a topic that its policy does not allow. Samples must get through all the same.
+func TestABrokerThatHangsUpOnAnnouncementsGetsNoneForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var a *Announcer
+		connections := 0
+		allowed := false
+		a = NewAnnouncer(publisherFunc(func(_ *mqtt.Message, done func(error)) {
+			if allowed {
+				done(nil)
+				return
+			}
+			a.Link(false)
+			done(errors.New("given back"))
+			time.AfterFunc(time.Second, func() {
+				connections++
+				a.Link(true)
+			})
+		}), slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- a.Run(ctx) }()
+		a.Set("state", "online")
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if connections < 5 || connections > 20 {
+			t.Errorf("%d connections broken in an hour", connections)
+		}
+		allowed = true
+		time.Sleep(11 * time.Minute)
+		synctest.Wait()
+		a.mu.Lock()
+		if !a.topics["state"].told || a.breaks != 0 {
+			t.Errorf("not announced where it is allowed: %+v", a.topics["state"])
+		}
+		a.mu.Unlock()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -130,7 +130,7 @@ func (g *Gateway) newDestination(cfg *config.Destination) (*destination, error) 
 		d.Link(delivery.Link{Connected: false})
 	}
 	if cfg.Announce {
-		d.announcer = delivery.NewAnnouncer(d.pub)
+		d.announcer = delivery.NewAnnouncer(d.pub, g.log.With("destination", cfg.Name))
 		online := g.state(true)
 		d.announcer.Set(online.Topic, string(online.Payload))
 	}
