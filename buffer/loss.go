@@ -54,7 +54,7 @@ func (q *Queue) lost(c *Consumer, r span, why LossReason) {
 		}
 	}
 	q.losses = append(q.losses, l)
-	if len(q.losses) == 1 {
+	if len(q.losses) == 1 && why != LostDiskFailed { // of those there is one an append: once a second
 		q.wakeRun()
 	}
 }

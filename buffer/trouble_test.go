@@ -1,6 +1,7 @@
 package buffer_test
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
 	"slices"
@@ -8,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"gateway/buffer"
 	"gateway/buffer/buffertest"
@@ -345,6 +348,41 @@ func TestARefusingQueueOnItsMemoryDropsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	closeQueue(t, q)
+}
+
+// A disk that stays full costs a report a second, not one a record.
+func TestLossesWhileTheDiskFailsAreReportedTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := buffertest.NewDisk(1)
+		o := small(disk, 0)
+		o.RAMBytes = 4096
+		reports, lost := 0, int64(0)
+		o.OnLoss = func(l buffer.Loss) {
+			reports++
+			lost += l.Count
+		}
+		q := open(t, o)
+		consumer(t, q, "absent", buffer.Oldest())
+		ctx, stop := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- q.Run(ctx) }()
+		disk.Fault(failing("", syscall.ENOSPC, buffertest.Write))
+		for i := range 1000 {
+			appendN(t, q, i, 1)
+			time.Sleep(10 * time.Millisecond)
+		}
+		disk.Fault(nil)
+		time.Sleep(10 * time.Second)
+		stop()
+		<-ran
+		if st := q.Stats(); lost == 0 || lost != st.Consumers[0].Lost || !q.Durable() {
+			t.Errorf("%d records are reported lost of %d", lost, st.Consumers[0].Lost)
+		}
+		if reports > 15 {
+			t.Errorf("%d reports in ten seconds", reports)
+		}
+		closeQueue(t, q)
+	})
 }
 
 func TestAQueueHasRoomForTheCursorsOfAllItsConsumers(t *testing.T) {
