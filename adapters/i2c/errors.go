@@ -82,7 +82,14 @@ func FaultOf(err error) (Fault, bool) {
 	return FaultOther, false
 }
 
-// nacked tells whether err says that nobody acknowledged. Some chips do so while they are busy.
+// busy tells whether err may mean that a chip is not done: some do not acknowledge while they convert, and
+// some controllers, of USB adapters above all, have no other word for that than input/output error.
+func busy(err error) bool {
+	f, ok := FaultOf(err)
+	return nacked(err) || ok && f == FaultOther
+}
+
+// nacked tells whether err says that nobody acknowledged.
 func nacked(err error) bool {
 	f, ok := FaultOf(err)
 	return ok && (f == FaultNoAck || f == FaultRemote)

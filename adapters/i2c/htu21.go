@@ -59,7 +59,7 @@ func (htu21) convert(c *conn, command byte, conversion time.Duration) (float64, 
 		if err := c.wait(conversion); err != nil {
 			return 0, err
 		}
-		if err = c.read(b[:]); !nacked(err) {
+		if err = c.read(b[:]); !busy(err) {
 			break
 		}
 	}

@@ -118,7 +118,7 @@ func readSHT(c *conn, conversion time.Duration) (w [2]uint16, err error) {
 		if err := c.wait(conversion); err != nil {
 			return w, err
 		}
-		if err = c.read(b[:]); !nacked(err) {
+		if err = c.read(b[:]); !busy(err) {
 			break
 		}
 	}

@@ -45,6 +45,27 @@ func TestSHT3xDamagedAnswer(t *testing.T) {
 	exchange{chip: "sht3x", setup: sht3xSetup, measure: []i2ctest.IO{sht3xTrigger, {R: bad}}, err: "checksum"}.run(t)
 }
 
+// "Measurement ... not finished: the read header is not acknowledged": controllers have three words for that.
+func TestAnSHTThatStillConvertsIsReadOnceMore(t *testing.T) {
+	for fault, want := range map[Fault]bool{FaultNoAck: true, FaultRemote: true, FaultOther: true, FaultTimeout: false} {
+		reads := 0
+		bus := &fakeBus{chips: map[uint16]func(w, r []byte) error{}}
+		bus.chips[0x44] = func(w, r []byte) error {
+			if len(w) == 0 {
+				if reads++; reads == 1 {
+					return bus.fault(0x44, fault)
+				}
+			}
+			return sht3xAt(w, r)
+		}
+		out := newResults(2)
+		err := sht3x{}.measure(testConn(bus, 0x44), out)
+		if (err == nil) != want {
+			t.Errorf("%v: %v", fault, err)
+		}
+	}
+}
+
 func TestSHT4x(t *testing.T) {
 	reset, trigger := i2ctest.IO{W: []byte{0x94}}, i2ctest.IO{W: []byte{0xFD}}
 	exchange{
