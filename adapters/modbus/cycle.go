@@ -29,6 +29,8 @@ const (
 	maxExtra    = 64 // requests to find bad addresses; what is left is found in the next cycles
 	// maxSearch is how long more than that many may take: over a fast line all is found at once.
 	maxSearch = 500 * time.Millisecond
+	// gatewayPatience is how many timeouts a device has that is asked behind one that did not answer.
+	gatewayPatience = 3
 )
 
 // run asks for all that the groups in set need. It returns nil if the device answered, whatever it said; else the error
@@ -131,6 +133,11 @@ func (c *cycle) fetch(b *block) error {
 func (c *cycle) ask(b *block) ([]byte, error) {
 	d, l := c.dev, &c.bus.link
 	l.ctx, l.timeout, c.asked = c.ctx, d.Timeout, true
+	if l.mute == 1 && !l.framing.serial() && d.status.State == adapters.Online {
+		// The gateway may be busy yet with the device before, which did not answer: some wait for one
+		// for seconds, and several times. That is not to be this one's fault.
+		l.timeout = min(gatewayPatience*d.Timeout, max(d.Timeout, 20*time.Second))
+	}
 	timeouts, damaged := d.Retries, 1
 	for {
 		data, err := d.patiently(c.ctx, d.patience(), func() ([]byte, error) { return d.read(b.kind, b.address, b.count) })

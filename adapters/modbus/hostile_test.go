@@ -50,6 +50,43 @@ func TestADeviceThatDropsTheConnectionCostsItsNeighboursNothing(t *testing.T) {
 	})
 }
 
+// A gateway to a serial line is busy with a device that does not answer for longer than the timeout, and
+// carries nothing else meanwhile.
+func TestAGatewayThatWaitsForASilentDeviceCostsItsNeighboursNoReading(t *testing.T) {
+	for _, f := range []modbus.Framing{modbus.TCP, modbus.RTUOverTCP} {
+		t.Run(f.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := sim.NewModbus()
+				s := newSink()
+				o := modbus.Options{Framing: f, Address: "h:1", Dial: pipeDial(t, m.ServeConn), Sink: s}
+				if f == modbus.RTUOverTCP {
+					o.Dial = pipeDial(t, m.ServeRTU)
+				}
+				for unit := byte(1); unit <= 5; unit++ {
+					m.Unit(unit).Set(sim.HoldingRegisters, 0, 1)
+					o.Devices = append(o.Devices, modbus.Device{Name: fmt.Sprint("dev", unit), Unit: unit, Interval: 5 * time.Second, Points: registers(t, 0, 1)})
+				}
+				b, stop := start(t, o)
+				time.Sleep(2 * time.Second)
+				m.Unit(2).Always(&sim.ModbusFault{Delay: 2500 * time.Millisecond, Exception: 11})
+				time.Sleep(5 * time.Minute)
+				stop()
+				for i, d := range b.Status().Devices {
+					if i == 1 {
+						if d.State != adapters.Offline {
+							t.Errorf("%s is %v", d.Device, d.State)
+						}
+						continue
+					}
+					if n := len(s.of(d.Device)); n != 61 || d.Failures != 0 {
+						t.Errorf("%s gave %d samples, want 61, and failed %d times", d.Device, n, d.Failures)
+					}
+				}
+			})
+		})
+	}
+}
+
 // A block over which the connection is lost takes only itself and what comes after it along.
 func TestABlockThatDropsTheConnectionLeavesTheOthers(t *testing.T) {
 	learn(t, func(t *testing.T, u *sim.ModbusUnit, s *sink) {
