@@ -113,15 +113,32 @@ func (c *csv) next(b []byte) (value, rest []byte, more bool) {
 		}
 		return b[:i], bytes.TrimLeft(b[i:], " \t"), true
 	}
-	if len(b) > 0 && b[0] == '"' {
-		if end := bytes.IndexByte(b[1:], '"'); end >= 0 {
-			value, rest = b[1:1+end], b[end+2:]
-			if rest, more = bytes.CutPrefix(rest, c.sep); more || len(rest) == 0 {
-				return value, rest, more
+	if end := quoted(b); end > 0 {
+		value = b[1 : end-1]
+		if rest, more = bytes.CutPrefix(b[end:], c.sep); more || len(rest) == 0 {
+			if bytes.IndexByte(value, '"') >= 0 {
+				value = bytes.ReplaceAll(value, []byte(`""`), []byte(`"`))
 			}
+			return value, rest, more
 		}
 	}
 	return bytes.Cut(b, c.sep)
+}
+
+// quoted returns how long the quoted column is with which b begins, 0 if with none. A quote inside is doubled.
+func quoted(b []byte) int {
+	if len(b) == 0 || b[0] != '"' {
+		return 0
+	}
+	for end := 1; ; end += 2 {
+		i := bytes.IndexByte(b[min(end, len(b)):], '"')
+		if i < 0 {
+			return 0
+		}
+		if end += i; end+1 >= len(b) || b[end+1] != '"' {
+			return end + 1
+		}
+	}
 }
 
 // keyValue takes fields from pairs of a key and a value.

@@ -83,6 +83,8 @@ func TestFormats(t *testing.T) {
 		{"CSV by name", parse.Spec{Format: parse.CSV, Separator: ";", Columns: []string{"time", "t", "h"}, Fields: fields("h", "t")}, "12:00;22,5;40", "40 | (parse)"},
 		{"CSV with too few columns", parse.Spec{Format: parse.CSV, Columns: []string{"time", "t", "h"}, Fields: fields("h")}, "12:00,22.5", "other"},
 		{"CSV with quotes", parse.Spec{Format: parse.CSV, Fields: fields("1::text", "2")}, `"a,b",5`, "a,b | 5"},
+		{"CSV with a quote in quotes", parse.Spec{Format: parse.CSV, Fields: fields("1::text", "2", "3::text")}, `"5"" pipe, ""A""",5,""`, `5" pipe, "A" | 5 | `},
+		{"CSV with a quote that does not end", parse.Spec{Format: parse.CSV, Fields: fields("1::text", "2")}, `"a"",5`, `"a"" | 5`},
 		{"CSV: an empty column is no value", parse.Spec{Format: parse.CSV, Fields: fields("1", "2", "9")}, "1,", "1 | (sentinel) | -"},
 		{"blanks", parse.Spec{Format: parse.CSV, Separator: " ", Fields: fields("1", "2", "3")}, "  1   2\t3 ", "1 | 2 | 3"},
 		{"CSV of one of several devices", parse.Spec{Format: parse.CSV, Fields: fields("2"), Where: number("17", parse.Field{Name: "1", Text: parse.Text{Type: parse.Integer}})}, "0017,22", "22"},
