@@ -29,6 +29,10 @@ func (h *home) claim() error {
 		return fmt.Errorf("buffer: %w", err)
 	}
 	lock, err := h.fs.Lock(filepath.Join(h.dir, lockName))
+	var locked *ErrLocked
+	if errors.As(err, &locked) {
+		return err
+	}
 	if err != nil {
 		return fmt.Errorf("buffer: %w", err)
 	}

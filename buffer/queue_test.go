@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -284,8 +286,11 @@ func TestOneProcessAtATime(t *testing.T) {
 	q := open(t, buffer.Options{Dir: dir})
 	_, err := buffer.Open(buffer.Options{Dir: dir})
 	var locked *buffer.ErrLocked
-	if !errors.As(err, &locked) || locked.Pid == 0 {
+	if !errors.As(err, &locked) || locked.Pid != os.Getpid() {
 		t.Errorf("opened twice: %v", err)
+	}
+	if want := fmt.Sprintf("buffer: %s is held by process %d: stop it first", filepath.Join(dir, "lock"), os.Getpid()); err.Error() != want {
+		t.Errorf("the message is %q, want %q", err, want)
 	}
 	closeQueue(t, q)
 }

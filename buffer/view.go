@@ -138,7 +138,7 @@ func (v *View) Segments() ([]SegmentReport, error) {
 		rep := SegmentReport{File: s.name, Number: s.h.number, Size: s.size, Unreadable: !s.ok, First: ID{s.h.epoch, s.h.base}}
 		switch {
 		case !s.ok:
-		case i < len(v.segs)-1:
+		case ends[i].known && i < len(v.segs)-1:
 			if n := ends[i].last + 1 - s.h.base; ends[i].last >= s.h.base {
 				rep.Last, rep.Records = ID{s.h.epoch, ends[i].last}, int(n)
 			}
