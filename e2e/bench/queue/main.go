@@ -285,20 +285,20 @@ func appenders(tmp string) error {
 				return float64(n*each) / time.Since(start).Seconds(), nil
 			}
 		}
-		one := 0.0
-		for _, n := range []int{1, 2, 4, 8, 16, 64} {
-			var v []float64
-			for range 3 {
-				r, err := rate(n)
+		for _, n := range []int{2, 4, 8, 16, 64} {
+			var rates, shares []float64
+			for range 5 {
+				one, err := rate(1) // in turn, for the machine is not the same all the time
 				if err != nil {
 					return err
 				}
-				v = append(v, r)
+				many, err := rate(n)
+				if err != nil {
+					return err
+				}
+				rates, shares = append(rates, many), append(shares, many/one/float64(n))
 			}
-			if n == 1 {
-				one = median(v)
-			}
-			fmt.Printf("%2d synced appenders: %6.0f records/s, %.2f N of one\n", n, median(v), median(v)/one/float64(n))
+			fmt.Printf("%2d synced appenders: %6.0f records/s, %.2f N of one\n", n, median(rates), median(shares))
 		}
 		fmt.Println()
 		return s.close()
