@@ -444,6 +444,10 @@ func FuzzRecords(f *testing.F) {
 	f.Add(appendSession(nil, s))
 	f.Add(appendOwed(appendUint(appendMessage(append(appendSession(nil, s), opMessage), m, 3), 1), 1, 2, true, []uint32{7}))
 	f.Add(appendMessage([]byte{opRetained}, m, 3))
+	w := &will{m: m, seq: 4, seconds: 5, delay: time.Second, client: &Client{ID: "c", Username: "u"}}
+	f.Add(appendWill(appendUint(appendNum(appendSession(nil, s), opLeft, 1), 9), 1, w))
+	f.Add(appendNum(appendWill(nil, 7, w), opExecuted, 4))
+	f.Add(appendClock(nil, 1, func() (string, time.Duration) { return "boot", time.Hour }))
 	f.Add(appendSubscription(appendSession(nil, s), 1, &mqtt.Subscription{Filter: "a/#", QoS: 1}, 5))
 	f.Fuzz(func(t *testing.T, rec []byte) {
 		b, err := New(Options{Store: &memStore{recs: [][]byte{rec}}})
