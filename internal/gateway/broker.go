@@ -98,6 +98,9 @@ func brokerOptions(c *config.Broker, env BrokerEnv) (broker.Options, error) {
 			TopicLevels: l.TopicLevels, Retained: l.Retained, RetainedBytes: int(l.RetainedBytes),
 		},
 	}
+	if c.Sync.Window == 0 { // "always"
+		o.SyncWindow = -1
+	}
 	if c.SysInterval == 0 {
 		o.SysInterval = -1
 	}

@@ -331,6 +331,24 @@ func TestPublishFromWithinDoesNotTriggerTheSync(t *testing.T) {
 }
 
 // While the store fails messages go on, and acknowledgements of what it should keep wait.
+// With a negative window nothing waits for somebody else's sync.
+func TestEverythingTriggersTheSync(t *testing.T) {
+	b := start(t, Options{Store: &memStore{}, SyncWindow: -1})
+	done := make(chan error, 1)
+	m := &mqtt.Message{Topic: "t", Payload: []byte("x"), Retain: true}
+	if err := b.Publish(t.Context(), m, func(err error) { done <- err }); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Error("nobody synced")
+	}
+}
+
 func TestAFailingStore(t *testing.T) {
 	store := &memStore{}
 	b := start(t, Options{Store: store})

@@ -128,7 +128,18 @@ func (j *journal) note(fill func(b []byte) []byte) uint64 {
 	if len(j.notes) >= notesBytes {
 		j.flushNotes()
 	}
+	if j.b.opt.SyncWindow < 0 {
+		j.trigger()
+	}
 	return j.appended.Add(1)
+}
+
+// trigger has the store synced soon.
+func (j *journal) trigger() {
+	select {
+	case j.wake <- struct{}{}:
+	default:
+	}
 }
 
 // flush hands over what was noted.
@@ -164,10 +175,7 @@ func (j *journal) wait(c *conn, after uint64) {
 	j.mu.Lock()
 	j.waiters = append(j.waiters, waiter{c, after})
 	j.mu.Unlock()
-	select {
-	case j.wake <- struct{}{}:
-	default:
-	}
+	j.trigger()
 }
 
 // notify calls done once a position is synced, without triggering it.
@@ -185,14 +193,18 @@ func (j *journal) notify(after uint64, done func(error)) {
 // run syncs: at once when somebody waits, but not more often than every syncPause, and otherwise
 // once in a SyncWindow.
 func (j *journal) run(ctx context.Context) {
-	window := time.NewTicker(j.b.opt.SyncWindow)
-	defer window.Stop()
+	var window <-chan time.Time
+	if d := j.b.opt.SyncWindow; d > 0 {
+		ticker := time.NewTicker(d)
+		defer ticker.Stop()
+		window = ticker.C
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-j.wake:
-		case <-window.C:
+		case <-window:
 		}
 		began := time.Now()
 		pause := syncPause
@@ -208,10 +220,7 @@ func (j *journal) run(ctx context.Context) {
 			}
 		}
 		if pause == retryPause {
-			select {
-			case j.wake <- struct{}{}:
-			default:
-			}
+			j.trigger()
 		}
 	}
 }
@@ -351,6 +360,7 @@ func (j *journal) keepTime() {
 	defer j.writing.Unlock()
 	if now := j.b.now(); now-j.clocked >= int64(clockIdle) {
 		j.noteClock(now)
+		j.flushNotes()
 	}
 }
 

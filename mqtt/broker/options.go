@@ -26,7 +26,7 @@ type Options struct {
 	Store     Store // nil: sessions and retained messages end with the process
 	// SyncWindow is how long at most what the broker took over from nobody that waits, such as
 	// in-process messages, stays unsynced. Publishers that wait for an acknowledgement trigger
-	// the sync themselves. Default 1 s.
+	// the sync themselves. Default 1 s; negative: everything triggers the sync.
 	SyncWindow time.Duration
 
 	// What the broker offers (3.2.2.3). Zero values mean the defaults in brackets.
