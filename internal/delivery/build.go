@@ -1,0 +1,116 @@
+package delivery
+
+import (
+	"slices"
+	"time"
+
+	"gateway/buffer"
+	"gateway/internal/format"
+	"gateway/internal/sample"
+)
+
+// read takes one record. It returns a parcel that is ready to be sent, or none where the record was
+// put into a batch or is not for this destination; read is false at the lane's end.
+func (d *Destination) read(lane buffer.Lane, now time.Time) (p *parcel, read bool, err error) {
+	rec, ok, err := d.o.Source.TryNext(lane)
+	if err != nil || !ok {
+		return nil, false, err
+	}
+	it := item{id: rec.ID, lane: lane, durable: rec.Durable, dict: d.intern(rec.Dict)}
+	schema, err := d.decoder.Schema(rec.Dict)
+	if err == nil && d.o.Formatter.Skips(schema) {
+		d.o.Source.Ack(rec.ID)
+		return nil, true, nil
+	}
+	if topic, ok := "", false; err == nil && d.o.BatchSamples > 1 {
+		if topic, ok = d.o.Formatter.Topic(schema); ok {
+			it.data = slices.Clone(rec.Data)
+			return d.gather(batchKey{topic, lane}, it, now), true, nil
+		}
+	}
+	p = d.parcel()
+	p.items = p.items[:cap(p.items)]
+	if len(p.items) == 0 {
+		p.items = append(p.items, item{})
+	}
+	it.data = append(p.items[0].data[:0], rec.Data...)
+	p.items = append(p.items[:0], it)
+	return d.build(p), true, nil
+}
+
+// intern returns a lasting copy of a schema, the same one for the same content.
+func (d *Destination) intern(dict []byte) []byte {
+	if kept, ok := d.dicts[string(dict)]; ok {
+		return kept
+	}
+	if len(d.dicts) >= 4096 {
+		clear(d.dicts)
+	}
+	kept := slices.Clone(dict)
+	d.dicts[string(dict)] = kept
+	return kept
+}
+
+// build makes the messages of a parcel's items. Where there is nothing to send it acknowledges them,
+// where they cannot be made it sets them aside; it returns nil then.
+func (d *Destination) build(p *parcel) *parcel {
+	for len(d.decoded) < len(p.items) {
+		d.decoded = append(d.decoded, sample.Record{})
+	}
+	d.formatted = d.formatted[:0]
+	for i := range p.items {
+		it := &p.items[i]
+		r := &d.decoded[i]
+		if err := d.decoder.Decode(it.data, it.dict, r); err != nil {
+			p.why = err
+			d.convict(p)
+			return nil
+		}
+		prev, hasPrev := d.predecessor(it, r)
+		if !d.o.Formatter.Selects(&r.Sample) {
+			d.passed[chain{r.Sample.Schema.Device, it.lane}] = passed{it.id.Seq, prev, hasPrev}
+			continue
+		}
+		wall, state := d.o.Clock.Wall(r.Boot, r.Sample.Time)
+		d.formatted = append(d.formatted, format.Item{Sample: &r.Sample, Epoch: it.id.Epoch, Seq: it.id.Seq, Prev: prev, HasPrev: hasPrev,
+			Wall: wall, Clock: state, Volatile: !it.durable, Historical: it.lane == buffer.Backfill})
+	}
+	p.out.Reset()
+	if err := d.o.Formatter.Append(&p.out, d.formatted...); err != nil {
+		p.why = err
+		d.convict(p)
+		return nil
+	}
+	if len(p.out.Messages) == 0 {
+		d.acknowledge(p)
+		d.recycle(p)
+		return nil
+	}
+	p.begin()
+	if d.bars.stops(p, time.Now()) {
+		d.convict(p)
+		return nil
+	}
+	return p
+}
+
+// chain is where predecessors are named: a device's samples in one lane.
+type chain struct {
+	device string
+	lane   buffer.Lane
+}
+
+// passed is a sample of which nothing goes to this destination.
+type passed struct {
+	seq, prev uint64
+	hasPrev   bool
+}
+
+// predecessor returns the device's sample before that this destination gets: to name one that it does
+// not get would look like a loss there. What was passed over before a restart is not known any more.
+func (d *Destination) predecessor(it *item, r *sample.Record) (prev uint64, has bool) {
+	if over, ok := d.passed[chain{r.Sample.Schema.Device, it.lane}]; ok && r.HasPrev && r.Prev == over.seq {
+		return over.prev, over.hasPrev
+	}
+	return r.Prev, r.HasPrev
+}
