@@ -20,8 +20,8 @@ import (
 func (g *Gateway) openLedger() error {
 	l, err := ledger.New(ledger.Options{
 		Path: filepath.Join(g.o.Config.Gateway.Data, "account"), Sink: g.writer, Now: g.clock.Now,
-		Time: func(i adapters.Instant) string {
-			wall, state := g.clock.Wall(g.clock.Boot(), i)
+		Time: func(m ledger.Moment) string {
+			wall, state := g.clock.Wall(m.Boot, m.At)
 			if state == clock.Unknown {
 				return ""
 			}
@@ -39,12 +39,14 @@ func (g *Gateway) openLedger() error {
 	g.writer.lost = func(s *adapters.Sample, why string) {
 		switch {
 		case s.Schema.Device != config.ReservedDevice:
-			l.Lost(ledger.Loss{Device: s.Schema.Device, Reason: why, Count: 1, From: s.Time, To: s.Time})
+			at := ledger.Moment{Boot: g.clock.Boot(), At: s.Time}
+			l.Lost(ledger.Loss{Device: s.Schema.Device, Reason: why, Count: 1, From: at, To: at})
 		case why != ledger.Overflow: // of that the ledger knows, for it offered the sample
 			l.NotQueued()
 		}
 	}
 	g.writer.queued = func(id buffer.ID, s *adapters.Sample) {
+		g.timeline.note(id.Seq, ledger.Moment{Boot: g.writer.boot, At: s.Time})
 		if s.Schema.Device == config.ReservedDevice {
 			l.Queued(id)
 		}
@@ -58,6 +60,9 @@ func (g *Gateway) openLedger() error {
 // lose notes losses and makes that durable before whoever lost the samples forgets them.
 func (g *Gateway) lose(losses ...ledger.Loss) {
 	for _, x := range losses {
+		if x.First.Seq > 0 {
+			x.From, x.To = g.timeline.span(x.First.Seq, max(x.First.Seq, x.Last.Seq))
+		}
 		g.ledger.Lost(x)
 	}
 	if err := g.ledger.Keep(); err != nil {

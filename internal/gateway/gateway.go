@@ -60,6 +60,7 @@ type Gateway struct {
 	queue        *buffer.Queue
 	writer       *writer
 	ledger       *ledger.Ledger
+	timeline     timeline
 	filter       *report.Filter
 	broker       *broker.Broker // nil: there is none
 	brokerStore  io.Closer
@@ -97,7 +98,7 @@ func Open(o Options) (_ *Gateway, err error) {
 	if g.clock, err = clock.Open(clock.Options{Dir: o.Config.Gateway.Data, Source: o.Clocks, Trust: o.Config.Gateway.Clock == "trust", Logger: o.Log}); err != nil {
 		o.Log.Warn("the table of boots is not as it should be", "err", err)
 	}
-	last, err := lastOfDevices(g.queue)
+	last, err := lastOfDevices(g.queue, &g.timeline)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +166,7 @@ func (g *Gateway) openQueue() error {
 
 // lastOfDevices finds the sequence of each device's latest sample, so that the next one can name it.
 // It reads the newest segments only: a device that has been silent for longer begins anew.
-func lastOfDevices(q *buffer.Queue) (map[string]uint64, error) {
+func lastOfDevices(q *buffer.Queue, line *timeline) (map[string]uint64, error) {
 	const depth = 20_000 // samples; a device that is older than so many begins anew
 	last := map[string]uint64{}
 	st := q.Stats()
@@ -178,6 +179,7 @@ func lastOfDevices(q *buffer.Queue) (map[string]uint64, error) {
 	err := q.Records(from, func(rec buffer.Record) error {
 		if dec.Decode(rec.Data, rec.Dict, &r) == nil { // what cannot be decoded has no device
 			last[r.Sample.Schema.Device] = rec.ID.Seq
+			line.note(rec.ID.Seq, ledger.Moment{Boot: r.Boot, At: r.Sample.Time})
 		}
 		return nil
 	})

@@ -35,8 +35,8 @@ type Options struct {
 	Path   string        // the file of the totals; empty: nowhere
 	Sink   adapters.Sink // takes the records: the writer of the queue
 	Now    adapters.Clock
-	Time   func(adapters.Instant) string // a wall time for people and programs, RFC 3339; empty where unknown
-	Gather time.Duration                 // how long losses are gathered into one record; default 10s
+	Time   func(Moment) string // a wall time for people and programs, RFC 3339; empty where unknown
+	Gather time.Duration       // how long losses are gathered into one record; default 10s
 	Logger *slog.Logger
 }
 
@@ -81,7 +81,7 @@ func New(o Options) (*Ledger, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Time == nil {
-		o.Time = func(adapters.Instant) string { return "" }
+		o.Time = func(Moment) string { return "" }
 	}
 	l := &Ledger{o: o, base: newTotals(), lost: newTotals(), sources: map[string]func() Counts{}, urgent: make(chan struct{}, 1)}
 	if o.Path == "" {
@@ -262,9 +262,10 @@ func (l *Ledger) sample(x *Loss) adapters.Sample {
 	if x.Open {
 		add(8, adapters.BoolValue(true))
 	}
-	if x.From != 0 {
-		text(9, l.o.Time(x.From))
-		text(10, l.o.Time(x.To))
+	for i, m := range []Moment{x.From, x.To} {
+		if (m != Moment{}) {
+			text(9+i, l.o.Time(m))
+		}
 	}
 	return s
 }

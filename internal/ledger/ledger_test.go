@@ -41,7 +41,7 @@ func start(t *testing.T, s *sink, path string) *Ledger {
 	t.Helper()
 	began := time.Now()
 	l, err := New(Options{Sink: s, Path: path, Now: func() adapters.Instant { return adapters.Instant(time.Since(began)) },
-		Time: func(i adapters.Instant) string { return fmt.Sprintf("T+%v", time.Duration(i)) }})
+		Time: func(m Moment) string { return fmt.Sprintf("T+%v", time.Duration(m.At)) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,8 +82,8 @@ func TestTheFirstLossIsToldAtOnceAndAStormIsGathered(t *testing.T) {
 		}
 		l.Lost(Loss{Destination: "cloud", Reason: "queue full", Count: 1, First: id(200), Last: id(200)})
 		l.Lost(Loss{Destination: "cloud", Reason: "power cut", Open: true, First: id(201)})
-		l.Lost(Loss{Device: "boiler", Reason: Overflow, Count: 1, From: 5, To: 5})
-		l.Lost(Loss{Device: "boiler", Reason: Overflow, Count: 1, From: 9, To: 9})
+		l.Lost(Loss{Device: "boiler", Reason: Overflow, Count: 1, From: Moment{1, 5}, To: Moment{1, 5}})
+		l.Lost(Loss{Device: "boiler", Reason: Overflow, Count: 1, From: Moment{1, 9}, To: Moment{1, 9}})
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		want(t, s,

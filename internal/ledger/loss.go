@@ -7,16 +7,28 @@ import (
 	"gateway/buffer"
 )
 
+// A Moment is a running time of a boot.
+type Moment struct {
+	Boot uint32           `json:"boot"`
+	At   adapters.Instant `json:"at"`
+}
+
+// Before tells whether m was earlier.
+func (m Moment) Before(other Moment) bool {
+	return m.Boot < other.Boot || m.Boot == other.Boot && m.At < other.At
+}
+
 // A Loss is samples that a destination did not get.
 type Loss struct {
-	Destination string           `json:"destination,omitempty"` // empty: it reaches none, for it was never queued
-	Device      string           `json:"device,omitempty"`      // where one device is concerned
-	Reason      string           `json:"reason"`
-	Count       uint64           `json:"count"`
-	First       buffer.ID        `json:"first,omitzero"` // of the range; zero where nothing was queued
-	Last        buffer.ID        `json:"last,omitzero"`
-	Open        bool             `json:"open,omitempty"` // First on, nobody knows how many: what a power cut took
-	From, To    adapters.Instant `json:"-"`              // times of the samples in this boot; zero where not known
+	Destination string    `json:"destination,omitempty"` // empty: it reaches none, for it was never queued
+	Device      string    `json:"device,omitempty"`      // where one device is concerned
+	Reason      string    `json:"reason"`
+	Count       uint64    `json:"count"`
+	First       buffer.ID `json:"first,omitzero"` // of the range; zero where nothing was queued
+	Last        buffer.ID `json:"last,omitzero"`
+	Open        bool      `json:"open,omitempty"` // First on, nobody knows how many: what a power cut took
+	From        Moment    `json:"from,omitzero"`  // when the samples were measured, at the earliest and
+	To          Moment    `json:"to,omitzero"`    // at the latest; zero where not known
 }
 
 func (l *Loss) kin(x *Loss) bool {
@@ -45,10 +57,12 @@ func (l *Loss) join(x *Loss) {
 	if x.Last.Seq > l.Last.Seq {
 		l.Last = x.Last
 	}
-	if x.From != 0 && (l.From == 0 || x.From < l.From) {
+	if (x.From != Moment{}) && (l.From == Moment{} || x.From.Before(l.From)) {
 		l.From = x.From
 	}
-	l.To = max(l.To, x.To)
+	if l.To.Before(x.To) {
+		l.To = x.To
+	}
 }
 
 // covers tells whether the record id is one of those lost.
