@@ -353,6 +353,25 @@ func TestLiveSamplesDoNotWaitBehindTheBacklogOnAThinLink(t *testing.T) {
 	})
 }
 
+// A broker that acknowledges when it has synced, once a second, is no thin link.
+func TestABacklogIsNotSlowedByABrokerThatSyncsInGroups(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, b := newFakeQueue(), newFakeBroker(0)
+		b.sync = time.Second
+		for i := range 1500 {
+			q.append("old", i+1)
+		}
+		d := run(t, Options{Order: LiveFirst}, q, b, format.Options{})
+		synctest.Wait()
+		q.append("new", 1)
+		began := time.Now()
+		drain(t, d, time.Hour)
+		if took := time.Since(began); took > 2*1500/48*time.Second { // at least half of what the window allows
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
 func TestOldestFirstKeepsTheOrderOfTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, b := newFakeQueue(), newFakeBroker(time.Millisecond)

@@ -117,6 +117,7 @@ type fakeBroker struct {
 	delay    time.Duration
 	each     time.Duration // how long the link is busy with a message
 	busy     time.Time     // until when it is
+	sync     time.Duration // acknowledgements come at whole multiples of it
 	up       bool
 	verdict  func(m *mqtt.Message) error // nil: taken
 	got      []got
@@ -166,6 +167,10 @@ func (b *fakeBroker) Publish(ctx context.Context, m *mqtt.Message, done func(err
 		if n := len(b.got); err == nil {
 			b.got[n-1].at = b.busy
 		}
+	}
+	if b.sync > 0 {
+		now := time.Now()
+		delay = now.Truncate(b.sync).Add(b.sync).Sub(now)
 	}
 	time.AfterFunc(delay, func() {
 		b.mu.Lock()

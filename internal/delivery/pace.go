@@ -6,13 +6,15 @@ import "time"
 // that a new sample finds room at once; and on a link that is thin, where a window of them takes seconds,
 // they are fewer: a new sample waits behind all that was sent before it, in buffers that nobody can take
 // it out of. Whether they queue up shows in how long their acknowledgements take beyond the shortest time
-// seen on this connection.
+// seen on this connection, and in that it helps to send fewer: a broker that acknowledges once a second
+// takes as long for one as for many.
 type pace struct {
 	most    int
 	share   float64 // now: 1 to most
 	base    time.Duration
-	slowed  time.Time
 	started bool
+	slowed  time.Time     // when the share was last changed by a step
+	before  time.Duration // how long an acknowledgement took then; 0: the step helped, or there was none
 }
 
 // tolerated is how much longer than the shortest time an acknowledgement may take.
@@ -21,7 +23,7 @@ const tolerated = 400 * time.Millisecond
 // reset begins anew for a connection with a window of so many messages.
 func (p *pace) reset(window int) {
 	p.most = max(1, window*3/4)
-	p.share, p.started = float64(p.most), false
+	*p = pace{most: p.most, share: float64(p.most)}
 }
 
 // room tells whether one more may be sent.
@@ -32,10 +34,20 @@ func (p *pace) answered(took time.Duration, now time.Time) {
 	if !p.started || took < p.base {
 		p.base, p.started = took, true
 	}
+	if now.Sub(p.slowed) <= took {
+		// It was sent before the last step, and says how long it took then.
+		if p.before > 0 {
+			p.before = max(p.before, took)
+		}
+		return
+	}
 	switch {
 	case took <= p.base+tolerated:
-		p.share = min(p.share+1/p.share, float64(p.most))
-	case now.Sub(p.slowed) > took: // what was sent before the last step is no news
-		p.share, p.slowed = max(1, p.share/2), now
+		p.share, p.before = min(p.share+1/p.share, float64(p.most)), 0
+	case p.before > 0 && took > p.before*3/4:
+		// Fewer did not help: that is how long it takes.
+		p.share, p.base, p.slowed, p.before = min(2*p.share, float64(p.most)), took, now, 0
+	default:
+		p.share, p.slowed, p.before = max(1, p.share/2), now, took
 	}
 }
