@@ -158,7 +158,9 @@ type session struct {
 	*client.Client
 	fatal chan error
 	last  chan error // why it is not connected, the newest only
-	end   func()
+
+	cancel func() // begins the end
+	end    func() // and waits for it
 }
 
 func startSession(ctx context.Context, o client.Options) (*session, error) {
@@ -184,14 +186,14 @@ func startSession(ctx context.Context, o client.Options) (*session, error) {
 		return nil, usagef("%s", strings.TrimPrefix(err.Error(), "mqtt client: "))
 	}
 	s.Client = c
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, s.cancel = context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		c.Run(ctx)
 	}()
 	s.end = func() {
-		cancel()
+		s.cancel()
 		<-ended
 	}
 	return s, nil

@@ -82,15 +82,15 @@ Examples:
 		ctx, cancel = context.WithTimeoutCause(ctx, flags.wait, errWaited)
 		defer cancel()
 	}
-	ctx, end := context.WithCancel(ctx)
-	defer end()
-	p := &printer{until: ctx.Done(), w: bufio.NewWriter(c.out), verbose: verbose, json: format == "json", bare: bare, fresh: fresh, left: count, done: make(chan error, 1)}
+	p := &printer{until: make(chan struct{}), w: bufio.NewWriter(c.out), verbose: verbose, json: format == "json", bare: bare, fresh: fresh, left: count, done: make(chan error, 1)}
 	o.Handler = p.print
 	s, err := startSession(ctx, o)
 	if err != nil {
 		return err
 	}
 	defer s.end()
+	defer close(p.until) // after the session's own context, or the next message would be handled
+	defer s.cancel()
 	subscribed := make(chan error, 1)
 	sctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -103,7 +103,6 @@ Examples:
 			}
 			subscribed = nil
 		case err := <-p.done:
-			end()
 			return err
 		case err := <-s.fatal:
 			return err
@@ -134,7 +133,7 @@ func subscribe(ctx context.Context, s *session, subs []mqtt.Subscription) error 
 // A printer writes messages; the client calls it for one at a time. It keeps the last one until the session ends, so
 // that those behind it are not acknowledged: where there is a session to come back to, they are for the next time.
 type printer struct {
-	until                      <-chan struct{}
+	until                      chan struct{}
 	w                          *bufio.Writer
 	verbose, json, bare, fresh bool
 	left                       int // messages to print; counts down to 0 where it began above

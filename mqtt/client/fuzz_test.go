@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"gateway/mqtt"
@@ -39,47 +40,52 @@ func FuzzServer(f *testing.F) {
 	f.Add(five(&packet.Suback{ID: 3, Codes: []mqtt.ReasonCode{0}}, &packet.Unsuback{ID: 3, Codes: []mqtt.ReasonCode{0}}, &packet.Disconnect{Code: mqtt.ServerBusy}), true)
 	f.Add(five(&packet.Pubrec{ID: 1}, &packet.Puback{ID: 2}, &packet.Pubrec{ID: 2, Code: mqtt.QuotaExceeded}, &packet.Auth{}, &packet.Pingresp{}), true)
 	f.Fuzz(func(t *testing.T, stream []byte, present bool) {
-		hello := five(&packet.Connack{SessionPresent: present})
-		dials := 0
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		c, err := New(Options{
-			URLs: []string{"mqtt://server"}, Version: mqtt.V5, SessionExpiry: time.Hour, Proxy: noProxy, KeepAlive: -1, MaxPacket: 1 << 16,
-			Backoff: Backoff{Min: 1, Max: 1}, Handler: func(mqtt.Message) {},
-			Dial: func(context.Context, string, string) (net.Conn, error) {
-				if dials++; dials > 3 {
-					cancel()
-					return nil, errors.New("enough")
-				}
-				return &script{r: io.MultiReader(bytes.NewReader(hello), bytes.NewReader(stream))}, nil
-			},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		const n = 6
-		done := make([]int, n)
-		for i := range n {
-			if err := c.Publish(ctx, &mqtt.Message{Topic: "t", QoS: mqtt.QoS(i % 3)}, func(error) { done[i]++ }); err != nil {
-				t.Fatal(err)
-			}
-		}
-		asked := make(chan struct{})
-		go func() {
-			defer close(asked)
-			c.Subscribe(ctx, mqtt.Subscription{Filter: "a"})
-		}()
-		if err := c.Run(ctx); err != nil {
-			t.Fatal(err)
-		}
-		<-asked
-		for i, k := range done {
-			if k != 1 {
-				t.Errorf("message %d was done %d times", i, k)
-			}
-		}
-		if s := c.Stats(); s.Unacked != 0 {
-			t.Errorf("%+v", s)
-		}
+		// In a bubble, for a client that is told to stay away does.
+		synctest.Test(t, func(t *testing.T) { serverSays(t, stream, present) })
 	})
+}
+
+func serverSays(t *testing.T, stream []byte, present bool) {
+	hello, _ := (&packet.Connack{SessionPresent: present}).Append(nil, mqtt.V5)
+	dials := 0
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	c, err := New(Options{
+		URLs: []string{"mqtt://server"}, Version: mqtt.V5, SessionExpiry: time.Hour, Proxy: noProxy, KeepAlive: -1, MaxPacket: 1 << 16,
+		Backoff: Backoff{Min: 1, Max: 1}, Handler: func(mqtt.Message) {},
+		Dial: func(context.Context, string, string) (net.Conn, error) {
+			if dials++; dials > 3 {
+				cancel()
+				return nil, errors.New("enough")
+			}
+			return &script{r: io.MultiReader(bytes.NewReader(hello), bytes.NewReader(stream))}, nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 6
+	done := make([]int, n)
+	for i := range n {
+		if err := c.Publish(ctx, &mqtt.Message{Topic: "t", QoS: mqtt.QoS(i % 3)}, func(error) { done[i]++ }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		c.Subscribe(ctx, mqtt.Subscription{Filter: "a"})
+	}()
+	if err := c.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+	for i, k := range done {
+		if k != 1 {
+			t.Errorf("message %d was done %d times", i, k)
+		}
+	}
+	if s := c.Stats(); s.Unacked != 0 {
+		t.Errorf("%+v", s)
+	}
 }
