@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"gateway/buffer"
 )
@@ -26,6 +27,9 @@ func New(dir string, fs buffer.FS, logger *slog.Logger) *Store {
 
 var errNotOpen = errors.New("brokerstore: not open: Replay comes first")
 
+// dying is how long a process that was killed may take to be gone.
+const dying = time.Second
+
 // Replay opens the journal and calls fn with each record. It fails where another process has the
 // directory, or a later version wrote it; damaged records are left out, logged and counted.
 func (s *Store) Replay(fn func(rec []byte) error) error {
@@ -33,6 +37,13 @@ func (s *Store) Replay(fn func(rec []byte) error) error {
 		return errors.New("brokerstore: is open already")
 	}
 	j, found, err := buffer.OpenJournal(s.opt, fn)
+	// Nothing was replayed where the directory is locked. A process that has just been killed holds it for
+	// another moment; whoever starts the next at once need not fail.
+	locked := new(buffer.ErrLocked)
+	for deadline := time.Now().Add(dying); errors.As(err, &locked) && time.Now().Before(deadline); {
+		<-time.After(dying / 50)
+		j, found, err = buffer.OpenJournal(s.opt, fn)
+	}
 	if err != nil {
 		return fmt.Errorf("brokerstore: %s: %w", s.opt.Dir, err)
 	}

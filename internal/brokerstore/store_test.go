@@ -219,3 +219,23 @@ func TestNothingBeforeReplay(t *testing.T) {
 		t.Error("a store that was never opened has a size or cannot be closed")
 	}
 }
+
+// A store whose last process is about to be gone, killed a moment ago, opens when it is.
+func TestADyingProcessIsWaitedFor(t *testing.T) {
+	dir := t.TempDir()
+	none := func([]byte) error { return nil }
+	old := New(dir, nil, nil)
+	if err := old.Replay(none); err != nil {
+		t.Fatal(err)
+	}
+	next := New(dir, nil, nil)
+	opened := make(chan error, 1)
+	go func() { opened <- next.Replay(none) }()
+	if err := old.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-opened; err != nil {
+		t.Fatal(err)
+	}
+	next.Close()
+}
