@@ -117,7 +117,7 @@ func TestNothingIsCalledDurableThatASyncFailedForAndMemoryLetGo(t *testing.T) {
 func TestCursorsThatCannotBeWrittenMoveToAnotherFile(t *testing.T) {
 	disk := buffertest.NewDisk(1)
 	q := open(t, small(disk, 0))
-	c := consumer(t, q, "a", buffer.Oldest())
+	consumer(t, q, "a", buffer.Oldest())
 	bad := func(_ int, op buffertest.Op, name string) error {
 		if op == buffertest.Write && name == "cursors" {
 			return syscall.EIO
@@ -137,7 +137,7 @@ func TestCursorsThatCannotBeWrittenMoveToAnotherFile(t *testing.T) {
 	if err := q.Retry(); err != nil {
 		t.Fatalf("the cursors did not move: %v", err)
 	}
-	c = consumer(t, q, "a", buffer.Oldest())
+	c := consumer(t, q, "a", buffer.Oldest())
 	appendN(t, q, 0, 100)
 	wantRun(t, ackAll(t, c), 0, 100)
 	q.Maintain()
@@ -390,8 +390,7 @@ func TestAQueueHasRoomForTheCursorsOfAllItsConsumers(t *testing.T) {
 	q := open(t, small(disk, 0))
 	name := func(i int) string { return strings.Repeat(string(rune('0'+i%10)), 190) + string(rune('a'+i/10)) }
 	for i := range 100 {
-		c := consumer(t, q, name(i), buffer.Oldest())
-		_ = c
+		consumer(t, q, name(i), buffer.Oldest())
 	}
 	if _, err := q.Consumer("one too many", buffer.Oldest()); err == nil {
 		t.Error("a consumer was made whose cursor cannot be kept")
