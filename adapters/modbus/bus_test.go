@@ -139,7 +139,7 @@ func TestWhatGoesOverTheBusIsCounted(t *testing.T) {
 		u.Fault(sim.ModbusFault{Delay: 150 * time.Millisecond}, sim.ModbusFault{WrongUnit: 9})
 		b, stop := start(t, modbus.Options{Framing: modbus.TCP, Address: "h:1", Dial: pipeDial(t, m.ServeConn), Sink: newSink(),
 			Devices: []modbus.Device{{Name: "dev", Unit: 1, Interval: time.Second, Timeout: 100 * time.Millisecond, Points: registers(t, 0, 1)}}})
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute + 500*time.Millisecond) // between two polls
 		stop()
 		// Twelve bytes ask for a register, eleven give it.
 		if n := b.Status().Traffic; n.Late != 1 || n.Stray != 11 || n.Exchanges < 50 || n.Out != 12*n.Exchanges || n.In != 11*n.Exchanges {

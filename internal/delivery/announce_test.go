@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -120,9 +121,9 @@ func TestABrokerThatHangsUpOnAnnouncementsGetsNoneForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var a *Announcer
 		connections := 0
-		allowed := false
+		var allowed atomic.Bool
 		a = NewAnnouncer(publisherFunc(func(_ *mqtt.Message, done func(error)) {
-			if allowed {
+			if allowed.Load() {
 				done(nil)
 				return
 			}
@@ -142,7 +143,7 @@ func TestABrokerThatHangsUpOnAnnouncementsGetsNoneForAWhile(t *testing.T) {
 		if connections < 5 || connections > 20 {
 			t.Errorf("%d connections broken in an hour", connections)
 		}
-		allowed = true
+		allowed.Store(true)
 		time.Sleep(11 * time.Minute)
 		synctest.Wait()
 		a.mu.Lock()

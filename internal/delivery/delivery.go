@@ -106,6 +106,7 @@ type Destination struct {
 	backfill  bucket
 	backlog   int // messages of the backfill lane in flight
 	pace      pace
+	heard     bool // something was acknowledged, and nothing has been sent since
 	looked    time.Time
 	drained   []event
 	answered  time.Time // when the broker last answered, or was last given something to answer
@@ -242,6 +243,7 @@ func (d *Destination) digest(now time.Time) {
 				}
 			}
 			d.answered = now
+			d.heard = d.heard || e.err == nil
 			v = d.w.answer(e.p, e.i, e.err, now)
 			if e.err != nil {
 				d.noteRefusal(e.err)
@@ -392,7 +394,7 @@ func (d *Destination) pick(now time.Time) (*parcel, time.Duration, error) {
 		}
 	}
 	wait := maxPause
-	for d.pace.room(d.backlog) {
+	for d.pace.room(d.backlog, d.heard) {
 		if wait = d.backfill.wait(now); wait > 0 {
 			break
 		}
@@ -434,6 +436,7 @@ func (d *Destination) send(ctx context.Context, p *parcel) {
 	if d.w.messages == 0 {
 		d.answered = time.Now()
 	}
+	d.heard = false
 	messages := d.w.launch(p)
 	p.sent = time.Now()
 	late := p.items[0].lane == buffer.Backfill

@@ -8,8 +8,15 @@ import "time"
 // it out of. Whether they queue up shows in how long their acknowledgements take beyond the shortest time
 // seen on this connection, and in that it helps to send fewer: a broker that acknowledges once a second
 // takes as long for one as for many.
+//
+// An acknowledgement is always answered by a message, a little above the share if need be. Mosquitto, as
+// it is installed (set_tcp_nodelay false), writes the acknowledgements behind a first one only when TCP has
+// acknowledged that one (RFC 896), and TCP puts that off by 40 ms where it has nothing else to send
+// (RFC 1122, 4.2.3.2). So the acknowledgement of a live sample, which lets nothing of the backlog go, held
+// up those of the backlog behind it.
 type pace struct {
 	most    int
+	above   int     // how many more while something was acknowledged and nothing was sent since
 	share   float64 // now: 1 to most
 	base    time.Duration
 	started bool
@@ -22,12 +29,19 @@ const tolerated = 400 * time.Millisecond
 
 // reset begins anew for a connection with a window of so many messages.
 func (p *pace) reset(window int) {
-	p.most = max(1, window*3/4)
-	*p = pace{most: p.most, share: float64(p.most)}
+	most := max(1, window*3/4)
+	*p = pace{most: most, above: (window - most) / 2, share: float64(most)}
 }
 
-// room tells whether one more may be sent.
-func (p *pace) room(onTheirWay int) bool { return onTheirWay < int(p.share) }
+// room tells whether one more may be sent; heard, that something was acknowledged and nothing was sent
+// since.
+func (p *pace) room(onTheirWay int, heard bool) bool {
+	room := int(p.share)
+	if heard && room == p.most { // on a thin link it would be too much
+		room += p.above
+	}
+	return onTheirWay < room
+}
 
 // answered notes how long an acknowledgement took.
 func (p *pace) answered(took time.Duration, now time.Time) {
