@@ -105,8 +105,15 @@ func BenchmarkGenerated(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "samples/s")
 }
 
-// BenchmarkDrain is the way from a queue on disk with b.N samples to the broker.
+// BenchmarkDrain is the way from a queue on disk with b.N samples to the broker; with live-first beside
+// 50 new samples a second.
 func BenchmarkDrain(b *testing.B) {
+	for _, order := range []delivery.Order{delivery.OldestFirst, delivery.LiveFirst} {
+		b.Run(string(order), func(b *testing.B) { drain(b, order) })
+	}
+}
+
+func drain(b *testing.B, order delivery.Order) {
 	mosquitto := rig.NewMosquitto(b, "log_type none")
 	dir := b.TempDir()
 	q, err := buffer.Open(buffer.Options{Dir: filepath.Join(dir, "queue"), MaxBytes: 1 << 30, SyncWindow: time.Second})
@@ -129,7 +136,7 @@ func BenchmarkDrain(b *testing.B) {
 		b.Fatal(err)
 	}
 	cl := connect(b, mosquitto.URL(), func(client.State) {})
-	d, err := delivery.New(delivery.Options{Name: "cloud", Source: consumer, Publisher: cl, Formatter: formatter(b), Clock: clk, Window: window, Order: delivery.OldestFirst})
+	d, err := delivery.New(delivery.Options{Name: "cloud", Source: consumer, Publisher: cl, Formatter: formatter(b), Clock: clk, Window: window, Order: order})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -139,12 +146,24 @@ func BenchmarkDrain(b *testing.B) {
 	b.SetBytes(int64(len(data)))
 	b.ResetTimer()
 	all.Go(func() { _ = d.Run(ctx) })
+	total := b.N
+	if order == delivery.LiveFirst {
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for d.Status().Delivered < uint64(b.N) {
+			if _, err := q.Append(data, &dict); err != nil {
+				b.Fatal(err)
+			}
+			total++
+			<-tick.C
+		}
+	}
 	if err := d.Drain(ctx); err != nil {
 		b.Fatal(err)
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "samples/s")
-	if s := d.Status(); s.Delivered != uint64(b.N) {
-		b.Errorf("%d of %d delivered", s.Delivered, b.N)
+	if s := d.Status(); s.Delivered != uint64(total) {
+		b.Errorf("%d of %d delivered", s.Delivered, total)
 	}
 	b.StopTimer()
 	cancel()
