@@ -433,6 +433,55 @@ func TestSnapshotsBesideWork(t *testing.T) {
 	sub.silence()
 }
 
+// A lateStore is a store in which something happens while a snapshot is written, and is in the log behind it.
+type lateStore struct {
+	memStore
+	during func()
+}
+
+func (s *lateStore) Snapshot(write func(put func([]byte) error) error) error {
+	n := 0
+	err := s.memStore.Snapshot(func(put func([]byte) error) error {
+		return write(func(r []byte) error {
+			if n++; n == 2 { // the first session is in it, the others are not; the clock came before
+				s.during()
+			}
+			return put(r)
+		})
+	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.synced = n // a power cut may take the log and leave the snapshot
+	return err
+}
+
+// The snapshot had the identifier of a QoS 2 message and the log the message: a power cut took the log, and the
+// client, who had heard nothing and sent it again, was told that it was known. [MQTT-4.3.3-10]
+func TestASnapshotHasNoIdentifierWithoutItsMessage(t *testing.T) {
+	store := &lateStore{}
+	b := start(t, Options{Store: store})
+	sub := join(t, b, mqtt.V311, "sub", persistent)
+	sub.subscribed("t", 2)
+	sub.leave()
+	pub := join(t, b, mqtt.V311, "pub", persistent)
+	b.journal.sync()
+	defer store.holdSyncs()()
+	store.during = func() {
+		before := b.journal.appended.Load()
+		pub.send(&packet.Publish{Topic: "t", Payload: []byte("x"), QoS: 2, ID: 7})
+		until(t, "the message is in the log", func() bool { return b.journal.appended.Load() > before && !b.journal.noted.Load() })
+	}
+	if err := b.journal.snapshot(); err != nil {
+		t.Fatal(err)
+	}
+
+	b = start(t, Options{Store: store.crash(true)})
+	pub = join(t, b, mqtt.V311, "pub", persistent)
+	pub.publish("t", "x", 2, func(p *packet.Publish) { p.ID, p.Dup = 7, true })
+	sub = join(t, b, mqtt.V311, "sub", persistent)
+	sub.message("t", "x")
+}
+
 func TestDamagedRecordsCostOnlyThemselves(t *testing.T) {
 	store := &memStore{}
 	b, stop := startStop(t, Options{Store: store})

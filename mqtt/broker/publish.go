@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"gateway/mqtt"
@@ -82,9 +83,9 @@ func (c *conn) onExactlyOnce(w *worker, r *route, id uint16, refused mqtt.Reason
 	tooMany := !again && c.version == mqtt.V5 && count+int(c.unacked.Load()) >= int(c.b.opt.ReceiveMaximum)
 	if !again && !tooMany && !refused.IsError() {
 		if s.incoming == nil {
-			s.incoming = make(map[uint16]struct{})
+			s.incoming = make(map[uint16]uint64)
 		}
-		s.incoming[id] = struct{}{}
+		s.incoming[id] = unrecorded
 	}
 	s.mu.Unlock()
 	switch {
@@ -101,9 +102,17 @@ func (c *conn) onExactlyOnce(w *worker, r *route, id uint16, refused mqtt.Reason
 			refused = mqtt.NoMatchingSubscribers
 		}
 	}
+	s.mu.Lock()
+	if _, known := s.incoming[id]; known {
+		s.incoming[id] = after
+	}
+	s.mu.Unlock()
 	c.ack(w, packet.PUBREC, id, refused, after)
 	return nil
 }
+
+// unrecorded is where an identifier stands in the store before its message does.
+const unrecorded = math.MaxUint64
 
 // onPubrel lets an identifier go [MQTT-4.3.3-11]. PUBCOMP waits for the store, or the identifier's next
 // message could be taken for the old one after a power cut.

@@ -36,10 +36,10 @@ type session struct {
 	flying   int        // size of the messages in flight that are kept, to be sent again
 	resend   *delivery  // the first in flight that this connection was not sent yet
 	lastID   uint16
-	gen      uint32 // counts the connections
-	window   int    // messages that the client takes before it acknowledges
-	used     int    // of the window, by this connection
-	incoming map[uint16]struct{}
+	gen      uint32            // counts the connections
+	window   int               // messages that the client takes before it acknowledges
+	used     int               // of the window, by this connection
+	incoming map[uint16]uint64 // and where in the store each is recorded, with its message
 	free     *delivery
 
 	will      *will // waits for its delay; the connection's own is in conn

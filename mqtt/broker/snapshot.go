@@ -161,9 +161,9 @@ func (l *loader) apply(r *recordReader) {
 		}
 	case opIncoming:
 		if s.incoming == nil {
-			s.incoming = make(map[uint16]struct{})
+			s.incoming = make(map[uint16]uint64)
 		}
-		s.incoming[uint16(r.uint())] = struct{}{}
+		s.incoming[uint16(r.uint())] = 0
 	case opForgotten:
 		delete(s.incoming, uint16(r.uint()))
 	case opSent:
@@ -300,7 +300,7 @@ func (j *journal) snapshot() error {
 		}
 		written := make(map[uint64]bool)
 		for _, s := range j.persistent() {
-			if err := j.putSession(s, written, count); err != nil {
+			if err := j.putSession(s, upto, written, count); err != nil {
 				return err
 			}
 		}
@@ -336,8 +336,9 @@ func (j *journal) persistent() []*session {
 	return list
 }
 
-// putSession writes one session and the messages that it is owed and that are not written yet.
-func (j *journal) putSession(s *session, written map[uint64]bool, put func([]byte) error) error {
+// putSession writes one session, with the messages that it is owed and that are not written yet, for a
+// snapshot that has what was recorded up to a position.
+func (j *journal) putSession(s *session, upto uint64, written map[uint64]bool, put func([]byte) error) error {
 	s.mu.Lock()
 	if s.ended || !s.durable.Load() {
 		s.mu.Unlock()
@@ -351,7 +352,12 @@ func (j *journal) putSession(s *session, written map[uint64]bool, put func([]byt
 		q := mqtt.Subscription{Filter: sub.filter, QoS: sub.qos, NoLocal: sub.local, RetainAsPublished: sub.rap}
 		recs = append(recs, appendSubscription(nil, s.num, &q, sub.id))
 	}
-	for id := range s.incoming {
+	for id, at := range s.incoming {
+		// Of what came since the snapshot began the log behind it speaks, and of the message with it. Here without
+		// the message it would make of the client's next try, after a power cut, one that is known already.
+		if at > upto {
+			continue
+		}
 		recs = append(recs, appendID(appendNum(nil, opIncoming, s.num), id))
 	}
 	for _, list := range []*deliveries{&s.order, &s.queue} {
