@@ -175,18 +175,16 @@ func (c *conn) handle(w *worker, f packet.Frame) error {
 		if err := p.Decode(f, c.version); err != nil {
 			return err
 		}
-		// An unknown identifier is of a message of a former connection: nothing to be done (4.4).
-		c.sess.acked(w, c, p.ID, mqtt.AtLeastOnce)
+		return c.sess.acked(w, c, f.Type, p.ID, mqtt.AtLeastOnce)
 	case packet.PUBREC:
 		var p packet.Pubrec
 		if err := p.Decode(f, c.version); err != nil {
 			return err
 		}
 		if p.Code.IsError() { // [MQTT-4.3.3-4]: the message is done with
-			c.sess.acked(w, c, p.ID, mqtt.ExactlyOnce)
-			return nil
+			return c.sess.acked(w, c, f.Type, p.ID, mqtt.ExactlyOnce)
 		}
-		c.sess.received(w, c, p.ID)
+		return c.sess.received(w, c, p.ID)
 	case packet.PUBREL:
 		var p packet.Pubrel
 		if err := p.Decode(f, c.version); err != nil {
@@ -198,7 +196,7 @@ func (c *conn) handle(w *worker, f packet.Frame) error {
 		if err := p.Decode(f, c.version); err != nil {
 			return err
 		}
-		c.sess.completed(w, c, p.ID)
+		return c.sess.completed(w, c, p.ID)
 	case packet.SUBSCRIBE:
 		return c.onSubscribe(w, f)
 	case packet.UNSUBSCRIBE:

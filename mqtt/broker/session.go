@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"gateway/mqtt"
+	"gateway/mqtt/packet"
 )
 
 // A session is what the broker keeps for a client identifier (4.1), apart from the connection that
@@ -327,13 +328,29 @@ func (s *session) pump(w *worker) {
 	}
 }
 
+// awaits returns the delivery that an answer to a message of qos is about, nil where it is not, or no
+// more, in flight: such an answer is of a former connection (4.4). One that does not belong to the
+// message is against the protocol [MQTT-4.3.2-3] [MQTT-4.3.3-3]. It needs mu.
+func (s *session) awaits(c *conn, answer packet.Type, id uint16, qos mqtt.QoS) (*delivery, error) {
+	d := s.flight[id]
+	switch {
+	case d == nil || s.conn != c:
+		return nil, nil
+	case d.qos != qos, answer == packet.PUBCOMP && !d.released:
+		return nil, refuse(mqtt.ProtocolError, "%v does not answer what was sent with identifier %d, a message of qos %d", answer, id, d.qos)
+	}
+	return d, nil
+}
+
 // acked ends a QoS 1 delivery (PUBACK), or a QoS 2 one that the client refused in its PUBREC.
-func (s *session) acked(w *worker, c *conn, id uint16, qos mqtt.QoS) {
+func (s *session) acked(w *worker, c *conn, answer packet.Type, id uint16, qos mqtt.QoS) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if d := s.flight[id]; d != nil && d.qos == qos && !d.released && s.conn == c {
+	d, err := s.awaits(c, answer, id, qos)
+	if d != nil && !d.released {
 		s.finish(w, d)
 	}
+	return err
 }
 
 func (s *session) finish(w *worker, d *delivery) {
@@ -357,16 +374,19 @@ func (s *session) forget(d *delivery) {
 }
 
 // received notes a PUBREC: from now on only the PUBREL is resent [MQTT-4.3.3-5] [MQTT-4.3.3-7].
-func (s *session) received(w *worker, c *conn, id uint16) mqtt.ReasonCode {
+func (s *session) received(w *worker, c *conn, id uint16) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn != c {
-		return mqtt.Success
+		return nil
 	}
-	d := s.flight[id]
-	if d == nil || d.qos != mqtt.ExactlyOnce {
+	d, err := s.awaits(c, packet.PUBREC, id, mqtt.ExactlyOnce)
+	if err != nil {
+		return err
+	}
+	if d == nil {
 		c.release(w, id, mqtt.PacketIDNotFound, 0)
-		return mqtt.PacketIDNotFound
+		return nil
 	}
 	var after uint64
 	if !d.released {
@@ -383,16 +403,18 @@ func (s *session) received(w *worker, c *conn, id uint16) mqtt.ReasonCode {
 		s.used++
 	}
 	c.release(w, id, mqtt.Success, after)
-	return mqtt.Success
+	return nil
 }
 
 // completed notes a PUBCOMP.
-func (s *session) completed(w *worker, c *conn, id uint16) {
+func (s *session) completed(w *worker, c *conn, id uint16) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if d := s.flight[id]; d != nil && d.released && s.conn == c {
+	d, err := s.awaits(c, packet.PUBCOMP, id, mqtt.ExactlyOnce)
+	if d != nil {
 		s.finish(w, d)
 	}
+	return err
 }
 
 // drop empties the session's lists when it ends, and returns what another member of a shared

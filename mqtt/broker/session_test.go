@@ -523,3 +523,33 @@ func TestAMessageThatCannotBeSentStaysFirst(t *testing.T) {
 		sub.message("t", fmt.Sprint(i))
 	}
 }
+
+// What does not answer the message that was sent is against the protocol, and the message stays owed.
+// [MQTT-4.3.2-3] [MQTT-4.3.3-3]
+func TestAnAnswerThatDoesNotBelongToTheMessageIsRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		qos    mqtt.QoS
+		answer packet.Packet
+	}{
+		"PUBREC for qos 1":            {1, &packet.Pubrec{ID: 1}},
+		"refusing PUBREC for qos 1":   {1, &packet.Pubrec{ID: 1, Code: mqtt.UnspecifiedError}},
+		"PUBCOMP for qos 1":           {1, &packet.Pubcomp{ID: 1}},
+		"PUBACK for qos 2":            {2, &packet.Puback{ID: 1}},
+		"PUBCOMP for qos 2 at PUBREC": {2, &packet.Pubcomp{ID: 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := start(t, Options{})
+			sub := join(t, b, mqtt.V5, "sub", persistent)
+			sub.subscribed("t", c.qos)
+			pub := join(t, b, mqtt.V5, "pub")
+			pub.publish("t", "x", c.qos)
+			sub.message("t", "x")
+			sub.send(c.answer)
+			sub.refused(mqtt.ProtocolError)
+			sub = join(t, b, mqtt.V5, "sub", persistent)
+			if m := sub.message("t", "x"); !m.Dup {
+				t.Error("not sent as what was sent before")
+			}
+		})
+	}
+}
