@@ -279,15 +279,25 @@ func (l *loader) finish() {
 	}
 }
 
+// A frontier is where a snapshot begins in the records: what was published behind it is left to the log, both
+// as what sessions are owed and as what a QoS 2 publisher's session remembers of it. Where a snapshot had
+// one of the two without the other, a power cut that takes the log would lose the message or double it: the
+// client's next try would be known already, or new.
+type frontier struct {
+	record  uint64 // the last record in front of it
+	message uint64 // the last message
+}
+
 // snapshot writes the present state in the place of all records so far.
 func (j *journal) snapshot() error {
 	var size int64
-	var upto uint64
+	var at frontier
 	err := j.store.Snapshot(func(put func([]byte) error) error {
 		// Once the gate was closed, all that was recorded before is in memory, too.
 		j.gate.Lock()
 		j.writing.Lock()
-		upto = j.appended.Load()
+		at = frontier{j.appended.Load(), j.messages.Load()}
+		wills := j.wills.list() // one that is published from now on is in front of it, its message behind
 		j.broken = false
 		j.writing.Unlock()
 		j.gate.Unlock()
@@ -300,11 +310,11 @@ func (j *journal) snapshot() error {
 		}
 		written := make(map[uint64]bool)
 		for _, s := range j.persistent() {
-			if err := j.putSession(s, upto, written, count); err != nil {
+			if err := j.putSession(s, at, written, count); err != nil {
 				return err
 			}
 		}
-		for _, w := range j.wills.list() {
+		for _, w := range wills {
 			if err := count(appendWill(nil, w.session, w.will)); err != nil {
 				return err
 			}
@@ -318,7 +328,7 @@ func (j *journal) snapshot() error {
 		return fmt.Errorf("broker: writing a snapshot: %w", err)
 	}
 	j.snapSize = size
-	j.advance(upto)
+	j.advance(at.record)
 	return nil
 }
 
@@ -336,9 +346,9 @@ func (j *journal) persistent() []*session {
 	return list
 }
 
-// putSession writes one session, with the messages that it is owed and that are not written yet, for a
-// snapshot that has what was recorded up to a position.
-func (j *journal) putSession(s *session, upto uint64, written map[uint64]bool, put func([]byte) error) error {
+// putSession writes one session and the messages that it is owed and that are not written yet, as far as
+// they are in front of the frontier.
+func (j *journal) putSession(s *session, at frontier, written map[uint64]bool, put func([]byte) error) error {
 	s.mu.Lock()
 	if s.ended || !s.durable.Load() {
 		s.mu.Unlock()
@@ -352,17 +362,14 @@ func (j *journal) putSession(s *session, upto uint64, written map[uint64]bool, p
 		q := mqtt.Subscription{Filter: sub.filter, QoS: sub.qos, NoLocal: sub.local, RetainAsPublished: sub.rap}
 		recs = append(recs, appendSubscription(nil, s.num, &q, sub.id))
 	}
-	for id, at := range s.incoming {
-		// Of what came since the snapshot began the log behind it speaks, and of the message with it. Here without
-		// the message it would make of the client's next try, after a power cut, one that is known already.
-		if at > upto {
-			continue
+	for id, record := range s.incoming {
+		if record <= at.record {
+			recs = append(recs, appendID(appendNum(nil, opIncoming, s.num), id))
 		}
-		recs = append(recs, appendID(appendNum(nil, opIncoming, s.num), id))
 	}
 	for _, list := range []*deliveries{&s.order, &s.queue} {
 		for d := list.first; d != nil; d = d.next {
-			if d.msg == nil || d.qos == 0 || d.msg.seq == 0 {
+			if d.msg == nil || d.qos == 0 || d.msg.seq == 0 || d.msg.seq > at.message {
 				continue
 			}
 			var rec []byte
