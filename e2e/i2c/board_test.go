@@ -7,10 +7,7 @@ package i2c
 
 import (
 	"path/filepath"
-	"slices"
-	"strings"
 	"testing"
-	"time"
 
 	"gateway/e2e/board"
 	"gateway/e2e/rig"
@@ -46,29 +43,21 @@ bus = 0
   points = [{ name = "temperature", type = "int12", shift = 4, scale = 0.0625 }]
 `
 
-// Each step is a command and a line that its output must have; "exit N" is its exit code.
-var steps = []struct {
-	name, command string
-	want          []string
-}{
-	{"scan", "scan 0 --first 0x48 --last 0x4c", []string{"40:                         48 -- -- -- 4c", "0x48  may be ", "exit 0"}},
-	{"read", "read tmp75 --bus 0 --address 0x48", []string{"temperature  21.5000 °C", "exit 0"}},
-	{"mux0", "read tmp75 --bus 0 --address 0x4a --mux 0x70:0", []string{"temperature  -40.0000 °C", "exit 0"}},
-	{"mux5", "read tmp75 --bus 0 --address 0x4a --mux 0x70:5", []string{"temperature  99.9375 °C", "exit 0"}},
-	{"registers", "read --config /etc/gateway.toml cpu", []string{"internal  20 °C", "external  33 °C", "exit 0"}},
-	{"another chip", "read --config /etc/gateway.toml impostor", []string{"the chip answers 15, expected is 5d", "exit 1"}},
-	{"absent", "read sht3x --bus 0 --address 0x45", []string{"bad: ", "exit 1"}},
-	{"another bus", "read tmp75 --bus 7", []string{"/dev/i2c-7 is not there", "exit 1"}},
+var steps = []board.Step{
+	{Name: "scan", Command: "scan 0 --first 0x48 --last 0x4c", Want: []string{"40:                         48 -- -- -- 4c", "0x48  may be ", "exit 0"}},
+	{Name: "read", Command: "read tmp75 --bus 0 --address 0x48", Want: []string{"temperature  21.5000 °C", "exit 0"}},
+	{Name: "mux0", Command: "read tmp75 --bus 0 --address 0x4a --mux 0x70:0", Want: []string{"temperature  -40.0000 °C", "exit 0"}},
+	{Name: "mux5", Command: "read tmp75 --bus 0 --address 0x4a --mux 0x70:5", Want: []string{"temperature  99.9375 °C", "exit 0"}},
+	{Name: "registers", Command: "read --config /etc/gateway.toml cpu", Want: []string{"internal  20 °C", "external  33 °C", "exit 0"}},
+	{Name: "another chip", Command: "read --config /etc/gateway.toml impostor", Want: []string{"the chip answers 15, expected is 5d", "exit 1"}},
+	{Name: "absent", Command: "read sht3x --bus 0 --address 0x45", Want: []string{"bad: ", "exit 1"}},
+	{Name: "another bus", Command: "read tmp75 --bus 7", Want: []string{"/dev/i2c-7 is not there", "exit 1"}},
 }
 
 func TestI2COnAnARMBoard(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "gateway")
 	if err := rig.BuildTo(binary, "arm", "7"); err != nil {
 		t.Fatal(err)
-	}
-	script := "sleep 1\n"
-	for _, s := range steps {
-		script += "echo '== " + s.name + "'; gateway i2c " + s.command + " 2>&1; echo exit $?\n"
 	}
 	b := board.Start(t, board.Options{
 		Files: map[string]string{"/bin/gateway": binary, "/etc/gateway.toml": rig.Write(t, t.TempDir(), "gateway.toml", config)},
@@ -79,33 +68,12 @@ func TestI2COnAnARMBoard(t *testing.T) {
 			"tmp105,id=cold,bus=i2c.0,address=0x4a",
 			"tmp105,id=hot,bus=i2c.5,address=0x4a",
 		},
-		Script: script + "echo '== end'",
+		Script: board.Script("i2c", steps),
 	})
 	b.Set(t, "roof", "temperature", 21500)
 	b.Set(t, "cold", "temperature", -40000)
 	b.Set(t, "hot", "temperature", 99940)
 	b.Set(t, "cpu", "temperature0", 20000)
 	b.Set(t, "cpu", "temperature1", 33000)
-	b.Console.Await(t, 3*time.Minute, "the end of the script", rig.HasLine("== end"))
-
-	lines := b.Console.Lines()
-	for i := range lines {
-		lines[i] = strings.TrimRight(lines[i], "\r ")
-	}
-	for _, s := range steps {
-		from := slices.Index(lines, "== "+s.name)
-		if from < 0 {
-			t.Errorf("%s did not run", s.name)
-			continue
-		}
-		out := lines[from+1:]
-		if to := slices.IndexFunc(out, func(l string) bool { return strings.HasPrefix(l, "== ") }); to >= 0 {
-			out = out[:to]
-		}
-		for _, want := range s.want {
-			if !slices.ContainsFunc(out, func(l string) bool { return strings.Contains(l, want) }) {
-				t.Errorf("gateway i2c %s: no line with %q in\n%s", s.command, want, strings.Join(out, "\n"))
-			}
-		}
-	}
+	b.Check(t, "i2c", steps)
 }
