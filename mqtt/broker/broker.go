@@ -50,6 +50,8 @@ type Broker struct {
 	quiet     limiter
 	workers   sync.Pool
 	readers   packet.Pool
+
+	steppedBack atomic.Bool // somebody has, and waits for the others
 }
 
 // New returns a broker with what its store holds. It listens from Listen on.

@@ -154,6 +154,9 @@ func (c *conn) loop() (err error) {
 			c.waiting.Store(false)
 			w = c.b.worker()
 			w.pub.now = c.b.now()
+			if w.pub.now-c.heard.Load() > quietTime {
+				c.b.stepBack()
+			}
 			c.heard.Store(w.pub.now)
 		}
 		if err != nil {
@@ -163,6 +166,20 @@ func (c *conn) loop() (err error) {
 		if err := c.handle(w, f); err != nil {
 			return err
 		}
+	}
+}
+
+// quietTime is how long a connection has said nothing when it is worth a moment to find out who spoke first.
+const quietTime = int64(time.Millisecond)
+
+// stepBack lets one go first that was ready to run just before. The order between connections is nobody's
+// promise, but people count on it: one client subscribes, and another that was told so publishes. Of
+// connections that became readable together the runtime wakes the last one first, so that the first to
+// wake gives way, once, and the others do not.
+func (b *Broker) stepBack() {
+	if b.steppedBack.CompareAndSwap(false, true) {
+		runtime.Gosched()
+		b.steppedBack.Store(false)
 	}
 }
 

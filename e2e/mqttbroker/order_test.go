@@ -1,0 +1,83 @@
+package mqttbroker
+
+import (
+	"net"
+	"strconv"
+	"testing"
+	"time"
+
+	"gateway/mqtt"
+	"gateway/mqtt/packet"
+)
+
+// A peer speaks MQTT packet by packet, so that nothing stands between two of them.
+type peer struct {
+	net.Conn
+	r *packet.Reader
+	t testing.TB
+}
+
+func dialPeer(t testing.TB, addr, id string) *peer {
+	t.Helper()
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	p := &peer{Conn: nc, r: packet.NewReader(nc, 0, nil), t: t}
+	p.send(&packet.Connect{Version: mqtt.V311, CleanStart: true, ClientID: id})
+	p.next()
+	return p
+}
+
+func (p *peer) send(x packet.Packet) {
+	p.t.Helper()
+	b, err := x.Append(nil, mqtt.V311)
+	if err == nil {
+		_, err = p.Write(b)
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *peer) next() packet.Type {
+	p.t.Helper()
+	p.SetReadDeadline(time.Now().Add(patience))
+	f, err := p.r.Next()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return f.Type
+}
+
+// What one client says just before another is mostly handled before it. It is not promised, but suites such as
+// Paho's interoperability tests rely on it: they subscribe, and publish from elsewhere before SUBACK is there.
+func TestWhoSpeaksFirstIsHeardFirst(t *testing.T) {
+	b := newBroker(t)
+	reader, writer := dialPeer(t, b.addr(), "reader"), dialPeer(t, b.addr(), "writer")
+	const rounds = 300
+	missed := 0
+	quiet := time.NewTicker(5 * time.Millisecond) // between two rounds, as clients of people are
+	defer quiet.Stop()
+	for i := range rounds {
+		topic := strconv.Itoa(i)
+		reader.send(&packet.Subscribe{ID: 1, Subscriptions: []mqtt.Subscription{{Filter: topic}}})
+		writer.send(&packet.Publish{Topic: topic})
+		writer.send(&packet.Pingreq{})
+		if writer.next(); reader.next() != packet.SUBACK {
+			t.Fatal("no SUBACK")
+		}
+		reader.send(&packet.Pingreq{}) // behind the message, if there is one
+		if reader.next() == packet.PUBLISH {
+			reader.next()
+		} else {
+			missed++
+		}
+		<-quiet.C
+	}
+	t.Logf("%d of %d missed", missed, rounds)
+	if missed > rounds/4 {
+		t.Errorf("%d of %d messages were published before the subscription that was sent first", missed, rounds)
+	}
+}
