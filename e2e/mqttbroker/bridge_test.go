@@ -3,35 +3,56 @@ package mqttbroker
 import (
 	"fmt"
 	"os/exec"
+	"slices"
 	"testing"
 
 	"gateway/e2e/rig"
 )
 
-// Another Mosquitto bridges to our broker, with its defaults: it then says by a bit in its version that it is a
-// bridge, until it is told that there is no such version.
+// Another Mosquitto bridges to our broker, both ways, with its defaults: before 5.0 it then says by a bit in its version
+// that it is a bridge. What goes over the bridge does not come back over it, and what is published to be retained is
+// retained on the other side, also when it comes while the bridge is there.
 func TestMosquittoBridge(t *testing.T) {
-	for _, v := range []string{"mqttv311", "mqttv50"} {
+	for _, v := range []string{"mqttv31", "mqttv311", "mqttv50"} {
 		t.Run(v, func(t *testing.T) {
 			b := newBroker(t)
-			b.pub("-t", "down/x", "-q", "1", "-r", "-m", "from here")
+			b.pub("-t", "x/before", "-q", "1", "-r", "-m", "kept here")
 			far := rig.NewMosquitto(t, fmt.Sprintf(`connection up
 address %s
 bridge_protocol_version %s
 restart_timeout 1
-topic up/# out 1
-topic down/# in 1
+topic x/# both 1
 `, b.addr(), v))
 			rig.Eventually(t, patience, "the bridge is connected", func() bool { return b.subscriptions() > 1 })
-			sub := b.sub("-t", "up/#", "-q", "1", "-C", "1", "-v")
-			farPub := exec.Command(rig.Need(t, "mosquitto_pub", "mosquitto-clients"), "-p", fmt.Sprint(far.Port), "-t", "up/x", "-q", "1", "-m", "from afar")
-			if out, err := farPub.CombinedOutput(); err != nil {
-				t.Fatalf("mosquitto_pub: %v\n%s", err, out)
+			farPub := func(args ...string) {
+				t.Helper()
+				args = append([]string{"-p", fmt.Sprint(far.Port), "-q", "1"}, args...)
+				if out, err := exec.Command(rig.Need(t, "mosquitto_pub", "mosquitto-clients"), args...).CombinedOutput(); err != nil {
+					t.Fatalf("mosquitto_pub: %v\n%s", err, out)
+				}
 			}
-			sub.Await(t, patience, "what was published at the other broker", rig.HasLine("up/x from afar"))
+			near := b.sub("-t", "x/#", "-q", "1", "-F", "%r %t %p")
+			far1 := rig.Start(t, rig.Need(t, "mosquitto_sub", "mosquitto-clients"), "-p", fmt.Sprint(far.Port), "-t", "x/#", "-q", "1", "-F", "%r %t %p")
+			far1.Await(t, patience, "what was retained here", func(lines []string) bool {
+				return slices.Contains(lines, "1 x/before kept here") || slices.Contains(lines, "0 x/before kept here")
+			})
+			farPub("-t", "x/far", "-r", "-m", "from afar")
+			near.Await(t, patience, "what was published at the other broker", rig.HasLine("0 x/far from afar"))
+			b.pub("-t", "x/near", "-q", "1", "-r", "-m", "from here")
+			far1.Await(t, patience, "what was published here", rig.HasLine("0 x/near from here"))
 
-			farSub := rig.Start(t, rig.Need(t, "mosquitto_sub", "mosquitto-clients"), "-p", fmt.Sprint(far.Port), "-t", "down/#", "-q", "1", "-v")
-			farSub.Await(t, 2*patience, "what was published here", rig.HasLine("down/x from here"))
+			// Retained on the other side; and by then whatever came back would be there.
+			farLater := rig.Start(t, rig.Need(t, "mosquitto_sub", "mosquitto-clients"), "-p", fmt.Sprint(far.Port), "-t", "x/near", "-C", "1", "-F", "%r %t %p")
+			farLater.Await(t, patience, "what was retained there", rig.HasLine("1 x/near from here"))
+			nearLater := b.sub("-t", "x/far", "-C", "1", "-F", "%r %t %p")
+			nearLater.Await(t, patience, "what was retained here", rig.HasLine("1 x/far from afar"))
+			for side, sub := range map[string]*rig.Process{"here": near, "there": far1} {
+				lines := sub.Lines()
+				slices.Sort(lines)
+				if len(slices.Compact(slices.Clone(lines))) != len(lines) || len(lines) != 3 {
+					t.Errorf("%s: %q, want each message once", side, lines)
+				}
+			}
 		})
 	}
 }

@@ -22,6 +22,7 @@ type conn struct {
 	sess   *session // nil before CONNECT was accepted; fixed then
 
 	version   mqtt.Version
+	bridge    bool   // of another broker, which subscribes as one
 	maxPacket uint32 // that the client takes
 	aliasMax  uint16 // topic aliases that the client takes
 	aliasOut  map[string]uint16

@@ -18,7 +18,7 @@ import (
 func (c *conn) accept(f packet.Frame) error {
 	var p packet.Connect
 	err := p.Decode(f, 0)
-	c.version = p.Version
+	c.version, c.bridge = p.Version, p.Bridge
 	c.client.Version = p.Version
 	if p.Properties.Has(packet.PropMaximumPacketSize) { // also of a CONNECT that proves malformed further on
 		c.maxPacket = p.Properties.MaximumPacketSize
@@ -33,10 +33,6 @@ func (c *conn) accept(f packet.Frame) error {
 	}
 	return nil
 }
-
-// bridgeVersion is the bit that a bridge of Mosquitto adds to its version to say what it is, until it is told
-// that the version is not known.
-const bridgeVersion mqtt.Version = 0x80
 
 // refuseConnect sends a refusing CONNACK where the version has one for the reason.
 func (c *conn) refuseConnect(code mqtt.ReasonCode, err error) {
@@ -58,9 +54,8 @@ func (c *conn) refuseConnect(code mqtt.ReasonCode, err error) {
 			c.seal(nil)
 			return
 		}
-		// Later versions understand the newest form, earlier ones the oldest [MQTT-3.1.2-2]. So do the bridges
-		// of Mosquitto, which first try versions 3 and 4 with the highest bit set.
-		if c.version > mqtt.V5 && c.version < bridgeVersion {
+		// Later versions understand the newest form, earlier ones the oldest [MQTT-3.1.2-2].
+		if c.version > mqtt.V5 {
 			c.version = mqtt.V5
 		} else {
 			c.version = mqtt.V31

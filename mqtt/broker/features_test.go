@@ -180,6 +180,34 @@ func TestNoLocal(t *testing.T) {
 	c.message("t", "foreign")
 }
 
+// A bridge of Mosquitto's that speaks 3.1 or 3.1.1 says so by a bit of the version; there are no subscription options
+// that it could ask for. Nothing goes back to it, also not after it came back, and a shared subscription knows
+// no such thing [MQTT-3.8.3-4].
+func TestABridgeGetsRetainAsPublishedAndNoLocal(t *testing.T) {
+	for _, v := range []mqtt.Version{mqtt.V31, mqtt.V311} {
+		b := start(t, Options{})
+		other := join(t, b, mqtt.V5, "other")
+		asBridge := func(c *packet.Connect) { c.Bridge, c.CleanStart = true, false }
+		bridge := join(t, b, v, "bridge", asBridge)
+		bridge.subscribe(mqtt.Subscription{Filter: "t"}, mqtt.Subscription{Filter: "$share/g/s"})
+		for range 2 {
+			other.publish("t", "to keep", 1, asRetained)
+			if m := bridge.message("t", "to keep"); !m.Retain {
+				t.Errorf("%v: the flag is gone", v)
+			}
+			other.publish("t", "live", 1)
+			if m := bridge.message("t", "live"); m.Retain {
+				t.Errorf("%v: the flag is set", v)
+			}
+			bridge.publish("t", "own", 1)
+			bridge.publish("s", "own", 0)
+			bridge.message("s", "own")
+			bridge.silence()
+			bridge = join(t, b, v, "bridge", asBridge)
+		}
+	}
+}
+
 // [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.3.4-4]
 func TestOverlappingSubscriptionsGiveOneCopyWithTheHighestQoS(t *testing.T) {
 	b := start(t, Options{})

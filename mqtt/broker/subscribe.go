@@ -31,6 +31,9 @@ func (c *conn) onSubscribe(w *worker, f packet.Frame) error {
 			continue
 		}
 		sub.QoS = min(sub.QoS, *c.b.opt.MaxQoS)
+		if c.bridge {
+			asBridge(sub)
+		}
 		var lsn uint64
 		ack.Codes[i], fresh[i], lsn = s.subscribe(c, sub, id)
 		after = max(after, lsn)
@@ -60,6 +63,13 @@ func (c *conn) onSubscribe(w *worker, f packet.Frame) error {
 		send(w)
 	}
 	return nil
+}
+
+// asBridge gives a bridge's subscription the options that it could not ask for before 5.0: what it brings does
+// not go back the way that it came, and what was published to be retained is so on the other side, too.
+func asBridge(sub *mqtt.Subscription) {
+	group, _ := mqtt.SplitShare(sub.Filter)
+	sub.NoLocal, sub.RetainAsPublished = group == "", true // [MQTT-3.8.3-4]
 }
 
 // mayTake judges a filter.

@@ -9,6 +9,7 @@ import (
 // Connect asks a server for a connection (3.1).
 type Connect struct {
 	Version     mqtt.Version
+	Bridge      bool // says that it is one broker's bridge to another; before 5.0 only
 	CleanStart  bool // clean session before 5.0
 	KeepAlive   uint16
 	ClientID    string
@@ -39,6 +40,10 @@ const (
 	flagPassword   = 0x40
 	flagUsername   = 0x80
 )
+
+// bridgeBit is what Mosquitto's bridges add to the protocol version, unless try_private false is in their
+// configuration, since before 5.0 there are no subscription options to ask for. No specification has it.
+const bridgeBit = 0x80
 
 // Append encodes for p.Version; the version given is ignored.
 func (p *Connect) Append(dst []byte, _ mqtt.Version) ([]byte, error) {
@@ -98,7 +103,11 @@ func (p *Connect) Append(dst []byte, _ mqtt.Version) ([]byte, error) {
 		return dst, err
 	}
 	out = appendString(out, name)
-	out = append(out, byte(p.Version), flags)
+	version := byte(p.Version)
+	if p.Bridge && p.Version != mqtt.V5 {
+		version |= bridgeBit
+	}
+	out = append(out, version, flags)
 	out = binary.BigEndian.AppendUint16(out, p.KeepAlive)
 	if p.Version == mqtt.V5 {
 		out = p.Properties.append(out, set, props)
@@ -137,6 +146,9 @@ func (p *Connect) Decode(f Frame, _ mqtt.Version) error {
 	c := cursor{b: f.Body, typ: CONNECT}
 	name := c.utf8()
 	p.Version = mqtt.Version(c.byte())
+	if v := p.Version &^ bridgeBit; v != p.Version && (v == mqtt.V31 || v == mqtt.V311) {
+		p.Version, p.Bridge = v, true
+	}
 	if c.err != nil {
 		return c.err
 	}

@@ -42,6 +42,8 @@ var golden = []struct {
 	wire string
 }{
 	{"connect 3.1", mqtt.V31, &Connect{Version: mqtt.V31, CleanStart: true, KeepAlive: 60, ClientID: "a"}, "10 0f 0006 4d5149736470 03 02 003c 0001 61"},
+	{"connect 3.1, a bridge", mqtt.V31, &Connect{Version: mqtt.V31, Bridge: true, CleanStart: true, KeepAlive: 60, ClientID: "a"}, "10 0f 0006 4d5149736470 83 02 003c 0001 61"},
+	{"connect 3.1.1, a bridge", mqtt.V311, &Connect{Version: mqtt.V311, Bridge: true, CleanStart: true, KeepAlive: 60, ClientID: "a"}, "10 0d 0004 4d515454 84 02 003c 0001 61"},
 	{"connect 3.1.1", mqtt.V311, &Connect{Version: mqtt.V311, CleanStart: true, KeepAlive: 10, ClientID: "ab",
 		Will: &Will{Topic: "w", Payload: []byte("x"), QoS: 1, Retain: true}, HasUsername: true, Username: "u", HasPassword: true, Password: []byte{0}},
 		"10 1a 0004 4d515454 04 ee 000a 0002 6162 0001 77 0001 78 0001 75 0001 00"},

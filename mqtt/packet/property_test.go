@@ -126,7 +126,7 @@ func drawPacket(t *rapid.T, typ Type, v mqtt.Version) Packet {
 	id := ident.Draw(t, "id")
 	switch typ {
 	case CONNECT:
-		p := &Connect{Version: v, CleanStart: rapid.Bool().Draw(t, "clean"), KeepAlive: rapid.Uint16().Draw(t, "keep alive"), ClientID: "c" + text.Draw(t, "client"), Properties: props}
+		p := &Connect{Version: v, CleanStart: rapid.Bool().Draw(t, "clean"), Bridge: !five && rapid.Bool().Draw(t, "bridge"), KeepAlive: rapid.Uint16().Draw(t, "keep alive"), ClientID: "c" + text.Draw(t, "client"), Properties: props}
 		if rapid.Bool().Draw(t, "will") {
 			p.Will = &Will{Topic: topic.Draw(t, "topic"), Payload: blob.Draw(t, "payload"), QoS: qos.Draw(t, "qos"), Retain: rapid.Bool().Draw(t, "retain")}
 			if five {
