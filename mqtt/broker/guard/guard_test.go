@@ -62,6 +62,23 @@ func TestPasswords(t *testing.T) {
 	}
 }
 
+// A password file of Mosquitto's can be moved as it is: these two were made by mosquitto_passwd 2.0.11, the second with -H sha512.
+func TestPasswordsOfMosquitto(t *testing.T) {
+	p, err := OpenPasswords(file(t, "users", `alice:$7$101$2E0wfsi1XpkTZjUP$COWYAAES4HBR+pDWT1eVTdEoBTHb8EL1c8r36/lUfu88ljH7DY+eAhdkMv2O2erod5tkm41tBxBW1aF2RfFdLg==
+bob:$6$cYahefo2My+V+Qiw$ukDwwIyuGNGWyn0WmOYVHOPM9nxyOMTb3EPzTgRo8sxAyYqrvk+qqcei9ZaKy/53fzR93PqnS78S0xa9VPekMA==
+`), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, user := range []string{"alice", "bob"} {
+		for password, want := range map[string]bool{"secret": true, "Secret": false, "": false} {
+			if got, err := p.Check(t.Context(), user, []byte(password)); got != want || err != nil {
+				t.Errorf("%s with %q: %t, %v", user, password, got, err)
+			}
+		}
+	}
+}
+
 func TestPasswordsAreReadAgain(t *testing.T) {
 	path := file(t, "users", "alice:"+Hash([]byte("old"))+"\n")
 	p, err := OpenPasswords(path, nil)
@@ -101,7 +118,13 @@ func TestPasswordFilesThatCannotBeUsed(t *testing.T) {
 		"alice\n":                     "line 1: is not name:hash",
 		":" + good:                    "line 1: is not name:hash",
 		"a:plaintext\n":               "neither argon2id nor bcrypt",
-		"a:$7$101$x$y":                "mosquitto_passwd",
+		"a:$7$101$x$y":                "damaged",
+		"a:$7$101$c2FsdHNhbHRzYWx0":   "not a whole hash",
+		"a:$7$0$c2FsdHNhbHQ=$eA==":    `"0" is not 1 to 1000000`,
+		"a:$7$9999999$c2FsdA==$eA==":  `"9999999" is not 1 to 1000000`,
+		"a:$6$":                       "not a whole hash",
+		"a:$6$c2FsdHNhbHQ=$":          "damaged",
+		"a:$6$101$c2FsdHNhbHQ=$eA==":  "not a whole hash",
 		"a:" + good + "\n\na:" + good: `line 3: user "a" is there twice`,
 		"a:$argon2id$v=19$m=9999999,t=2,p=1$c2FsdHNhbHRzYWx0$c2FsdHNhbHRzYWx0c2FsdA": "out of bounds",
 		"a:$argon2id$v=19$m=1024,t=2,p=1$!$c2FsdHNhbHRzYWx0c2FsdA":                   "damaged",

@@ -24,7 +24,7 @@ import (
 //	alice:$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$…
 //	bob:$2b$10$…
 //
-// Hashes are argon2id in the form of the PHC string format, or bcrypt.
+// Hashes are argon2id in the form of the PHC string format, bcrypt, or what mosquitto_passwd makes.
 type Passwords struct {
 	file *watched[map[string]string]
 	// Hashing takes tens of milliseconds and megabytes on purpose; strangers must not make the machine do
@@ -94,12 +94,11 @@ func (p *Passwords) Check(ctx context.Context, user string, password []byte) (bo
 	case <-ctx.Done():
 		return false, fmt.Errorf("guard: too many passwords to check: %w", ctx.Err())
 	}
-	if !found {
-		// As long as for one who is there, so that the time does not tell.
-		argon2.IDKey(password, make([]byte, saltBytes), argonTime, argonMemory, argonThreads, keyBytes)
-		return false, nil
-	}
-	if !matches(hash, password) {
+	if !found || !matches(hash, password) {
+		if !found || isMosquitto(hash) {
+			// As long as for one who is there and has a hash of ours, so that the time does not tell.
+			argon2.IDKey(password, make([]byte, saltBytes), argonTime, argonMemory, argonThreads, keyBytes)
+		}
 		return false, nil
 	}
 	p.mu.Lock()
@@ -168,15 +167,20 @@ func checkHash(hash string) error {
 	case strings.HasPrefix(hash, "$2a$"), strings.HasPrefix(hash, "$2b$"), strings.HasPrefix(hash, "$2y$"):
 		_, err := bcrypt.Cost([]byte(hash))
 		return err
-	case strings.HasPrefix(hash, "$6$"), strings.HasPrefix(hash, "$7$"):
-		return errors.New("hash is of mosquitto_passwd, which is not supported; set the password anew with gateway passwd")
+	case isMosquitto(hash):
+		_, err := parseMosquitto(hash)
+		return err
 	}
-	return errors.New("hash is neither argon2id nor bcrypt; make one with gateway passwd")
+	return errors.New("hash is neither argon2id nor bcrypt nor of mosquitto_passwd; make one with gateway passwd")
 }
 
 func matches(hash string, password []byte) bool {
-	if strings.HasPrefix(hash, "$2") {
+	switch {
+	case strings.HasPrefix(hash, "$2"):
 		return bcrypt.CompareHashAndPassword([]byte(hash), password) == nil
+	case isMosquitto(hash):
+		h, err := parseMosquitto(hash)
+		return err == nil && h.matches(password)
 	}
 	h, err := parseArgon(hash)
 	if err != nil {
