@@ -26,6 +26,9 @@ settings are those of the configuration's [broker] table; without a configuratio
 defaults: clients on this machine need no password, others are refused, and nothing is kept on the
 disk unless --data says where.
 
+Exit status: 0 after an orderly stop, 1 when a part failed, 64 for a wrong command line, 78 for a
+configuration, or a file that it names, that cannot be used.
+
 Example: gateway broker --listen 127.0.0.1:1883`)
 	var listen []string
 	f.Func("listen", "an `address` to listen on, instead of the configuration's; may be repeated", func(s string) error {
@@ -65,7 +68,7 @@ Example: gateway broker --listen 127.0.0.1:1883`)
 		ConfigFile: *path, Data: cfg.Gateway.Data, Getenv: os.Getenv, Version: "gateway " + version(), Log: log,
 	})
 	if err != nil {
-		return err
+		return startFault(err)
 	}
 	err = b.Run(ctx)
 	if closeErr := store.Close(); err == nil && closeErr != nil {

@@ -28,7 +28,7 @@ The first SIGINT or SIGTERM ends it in order: polls stop, what can be delivered 
 queue is closed. A second one ends it at once; the queue loses nothing by that.
 
 Exit status: 0 after an orderly stop, 1 when a part failed, 64 for a wrong command line, 78 for a
-configuration that cannot be used or a queue that a newer program wrote.`)
+configuration that cannot be used, a file of the broker's that cannot be, or a queue that a newer program wrote.`)
 	path := f.String("config", defaultConfig, "the configuration `file`")
 	level := f.String("log", "info", "how much to say: debug, info, warn or error")
 	if err := c.parse(f, 0, 0); err != nil {
@@ -61,11 +61,8 @@ func runGateway(ctx context.Context, log *slog.Logger, cfg *config.Config, path 
 	}
 	started := make(chan struct{})
 	g, err := gateway.Open(gateway.Options{Config: cfg, ConfigFile: path, Version: version(), Log: log, Started: func() { close(started) }})
-	if newer := (*buffer.ErrNewer)(nil); errors.As(err, &newer) {
-		return &exitError{exitConfig, err} // to be started again mends it no more than a bad configuration
-	}
 	if err != nil {
-		return err
+		return startFault(err)
 	}
 	log.Info("starting", "version", version(), "config", path, "sets_up", gateway.Describe(cfg))
 
@@ -87,6 +84,15 @@ func runGateway(ctx context.Context, log *slog.Logger, cfg *config.Config, path 
 	}
 	if errors.Is(err, context.Canceled) {
 		err = nil
+	}
+	return err
+}
+
+// startFault tells what to be started again mends no more than a bad configuration from what it might.
+func startFault(err error) error {
+	newer, file := (*buffer.ErrNewer)(nil), (*gateway.BrokerFileError)(nil)
+	if errors.As(err, &newer) || errors.As(err, &file) {
+		return &exitError{exitConfig, err}
 	}
 	return err
 }

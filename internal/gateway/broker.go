@@ -66,6 +66,13 @@ func uptime() (boot string, up time.Duration) {
 	return string(id[:]), time.Duration(now.Now())
 }
 
+// A BrokerFileError is about a file that the table [broker] names and that cannot be used: passwords, access list,
+// certificates. To start again does not mend it.
+type BrokerFileError struct{ Err error }
+
+func (e *BrokerFileError) Error() string { return e.Err.Error() }
+func (e *BrokerFileError) Unwrap() error { return e.Err }
+
 // brokerOptions translates the table [broker].
 func brokerOptions(c *config.Broker, env BrokerEnv) (broker.Options, error) {
 	file := func(name string) string { return secret.Path(name, env.ConfigFile, env.Getenv) }
@@ -114,7 +121,7 @@ func brokerOptions(c *config.Broker, env BrokerEnv) (broker.Options, error) {
 	if c.Passwords != "" {
 		var err error
 		if users.Passwords, err = guard.OpenPasswords(file(c.Passwords), env.Log); err != nil {
-			return o, err
+			return o, &BrokerFileError{err}
 		}
 	}
 	if users.Passwords != nil || users.Cert != guard.NoCertName {
@@ -123,7 +130,7 @@ func brokerOptions(c *config.Broker, env BrokerEnv) (broker.Options, error) {
 	if c.ACL != "" {
 		acl, err := guard.OpenACL(file(c.ACL), env.Log)
 		if err != nil {
-			return o, err
+			return o, &BrokerFileError{err}
 		}
 		o.ACL = acl
 	}
@@ -142,7 +149,7 @@ func brokerOptions(c *config.Broker, env BrokerEnv) (broker.Options, error) {
 				if certificate, err = guard.TLS(guard.TLSFiles{
 					Certificate: file(c.Certificate), Key: file(c.Key), CA: file(c.CA), CRL: file(c.CRL), Require: c.RequireCertificate,
 				}, env.Log); err != nil {
-					return o, err
+					return o, &BrokerFileError{err}
 				}
 			}
 			ln.TLS = certificate
