@@ -283,8 +283,8 @@ func (f *Formatter) appendValues(out *Out, it *Item) error {
 		}
 		start := len(out.buf)
 		out.buf = appendValue(out.buf, r.Value, p.decimals)
-		m := mqtt.Message{Topic: p.topic}
-		p.settings.apply(&m)
+		m := mqtt.Message{Topic: p.text}
+		s.each[r.Point].apply(&m)
 		m.Retain = m.Retain && !it.Historical
 		if !f.o.NoProperties {
 			m.PayloadUTF8, m.User = true, id

@@ -28,9 +28,7 @@ func (jsonEncoder) contentType() string { return "application/json" }
 func (jsonEncoder) text() bool          { return true }
 
 func (jsonEncoder) prepare(_ string, _ *adapters.Schema, s *schema) {
-	for i := range s.points {
-		s.points[i].key = append(appendString(nil, s.points[i].name), ':')
-	}
+	s.rename(func(b []byte, name string) []byte { return append(appendString(b, name), ':') })
 }
 
 func (e jsonEncoder) begin(b []byte) []byte {
@@ -84,7 +82,7 @@ func (jsonEncoder) add(b []byte, first bool, it *Item, s *schema) ([]byte, error
 			b = append(b, ',')
 		}
 		comma = true
-		b = append(b, p.key...)
+		b = append(b, p.text...)
 		b = appendJSONValue(b, r.Value, p.decimals)
 	}
 	b = append(b, '}')
@@ -119,7 +117,7 @@ func appendReasons(b []byte, q adapters.Quality, sample *adapters.Sample, s *sch
 			b = append(b, ',')
 		}
 		comma = true
-		b = append(b, s.points[r.Point].key...)
+		b = append(b, s.points[r.Point].text...)
 		b = appendString(b, string(r.Reason))
 	}
 	return append(b, '}')

@@ -50,9 +50,7 @@ func (lineEncoder) prepare(gateway string, s *adapters.Schema, i *schema) {
 		tag(l.Name, l.Value)
 	}
 	i.prefix = b.String()
-	for n := range i.points {
-		i.points[n].key = []byte(lineToken(i.points[n].name))
-	}
+	i.rename(func(b []byte, name string) []byte { return append(b, lineToken(name)...) })
 }
 
 func (lineEncoder) begin(b []byte) []byte { return b }
@@ -71,12 +69,12 @@ func (lineEncoder) add(b []byte, first bool, it *Item, s *schema) ([]byte, error
 			continue
 		}
 		if r.Quality != adapters.Bad {
-			b = append(append(append(b, sep), p.key...), '=')
+			b = append(append(append(b, sep), p.text...), '=')
 			b = appendLineValue(b, r.Value, p.decimals)
 			sep = ','
 		}
 		if r.Quality != adapters.Good {
-			b = append(append(append(append(b, sep), p.key...), '_'), r.Quality.String()...)
+			b = append(append(append(append(b, sep), p.text...), '_'), r.Quality.String()...)
 			b = appendLineText(append(b, '='), string(r.Reason))
 			sep = ','
 		}

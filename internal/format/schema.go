@@ -30,15 +30,14 @@ type schema struct {
 	topic  string // for whole samples
 	prefix string // format-specific: what begins each sample of the device
 	points []point
+	each   []settings // by point, for the Value kind only: there each has a message of its own
+	units  []string   // by point, for SenML only
 }
 
+// A point is kept small: there may be tens of thousands, for each destination.
 type point struct {
-	settings
+	text     string // its name as the format writes it; for the Value kind its topic
 	skip     bool
-	topic    string // for the Value kind
-	key      []byte // format-specific: the name, quoted as needed
-	name     string
-	unit     string // format-specific
 	decimals int8
 }
 
@@ -63,18 +62,21 @@ func (f *Formatter) newSchema(s *adapters.Schema) *schema {
 	i.settings, topic, _ = f.decide(s, nil)
 	if f.enc != nil {
 		i.topic = topic.Expand(f.o.Gateway, s, nil)
+	} else {
+		i.each = make([]settings, len(s.Points))
 	}
 	for n := range s.Points {
 		p := &i.points[n]
-		p.name, p.decimals = s.Points[n].Name, s.Points[n].Decimals
-		p.settings, topic, p.skip = f.decide(s, &s.Points[n])
+		p.text, p.decimals = s.Points[n].Name, s.Points[n].Decimals
+		var set settings
+		set, topic, p.skip = f.decide(s, &s.Points[n])
 		if p.skip {
 			i.part = true
 			continue
 		}
 		i.skip = false
 		if f.enc == nil {
-			p.topic = topic.Expand(f.o.Gateway, s, &s.Points[n])
+			i.each[n], p.text = set, topic.Expand(f.o.Gateway, s, &s.Points[n])
 		}
 	}
 	if f.enc != nil && !i.skip {
@@ -85,6 +87,21 @@ func (f *Formatter) newSchema(s *adapters.Schema) *schema {
 		}
 	}
 	return i
+}
+
+// rename gives each point its name as f writes it. The names share one string.
+func (s *schema) rename(f func(b []byte, name string) []byte) {
+	var all []byte
+	ends := make([]int, len(s.points))
+	for i := range s.points {
+		all = f(all, s.points[i].text)
+		ends[i] = len(all)
+	}
+	text, start := string(all), 0
+	for i, end := range ends {
+		s.points[i].text = text[start:end]
+		start = end
+	}
 }
 
 // decide applies the rules to a point, or with nil to the device as a whole.

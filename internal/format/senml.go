@@ -72,9 +72,10 @@ func senmlUnit(u string) string {
 
 func senmlPrepare(gateway string, s *adapters.Schema, i *schema) {
 	i.prefix = senmlBase(gateway, s.Device)
+	i.units = make([]string, len(i.points))
 	for n := range i.points {
-		i.points[n].name = senmlName(i.points[n].name)
-		i.points[n].unit = senmlUnit(s.Points[n].Unit)
+		i.points[n].text = senmlName(i.points[n].text)
+		i.units[n] = senmlUnit(s.Points[n].Unit)
 	}
 }
 
@@ -105,7 +106,7 @@ func (senmlJSON) add(b []byte, first bool, it *Item, s *schema) ([]byte, error) 
 			base = false
 		}
 		b = append(b, `"n":"`...)
-		b = append(b, p.name...)
+		b = append(b, p.text...)
 		b = append(b, suffix...)
 		b = append(b, '"')
 	}
@@ -117,8 +118,8 @@ func (senmlJSON) add(b []byte, first bool, it *Item, s *schema) ([]byte, error) 
 		}
 		if r.Quality != adapters.Bad {
 			record("", p)
-			if p.unit != "" {
-				b = appendString(append(b, `,"u":`...), p.unit)
+			if u := s.units[r.Point]; u != "" {
+				b = appendString(append(b, `,"u":`...), u)
 			}
 			switch r.Value.Kind() {
 			case adapters.Bool:
@@ -195,8 +196,8 @@ func (senmlCBOR) add(b []byte, _ bool, it *Item, s *schema) ([]byte, error) {
 			base = false
 		}
 		b = append(b, cborName)
-		b = cborHead(b, 3, uint64(len(p.name)+len(suffix)))
-		b = append(append(b, p.name...), suffix...)
+		b = cborHead(b, 3, uint64(len(p.text)+len(suffix)))
+		b = append(append(b, p.text...), suffix...)
 	}
 	for i := range it.Sample.Readings {
 		r := &it.Sample.Readings[i]
@@ -206,8 +207,8 @@ func (senmlCBOR) add(b []byte, _ bool, it *Item, s *schema) ([]byte, error) {
 		}
 		if r.Quality != adapters.Bad {
 			record("", p)
-			if p.unit != "" {
-				b = cborText(append(b, cborUnit), p.unit)
+			if u := s.units[r.Point]; u != "" {
+				b = cborText(append(b, cborUnit), u)
 			}
 			switch v := r.Value; v.Kind() {
 			case adapters.Bool:
