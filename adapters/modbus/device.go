@@ -63,6 +63,10 @@ func newDevice(d Device, bus string, f Framing, l *link) (*device, error) {
 	dev.schema = adapters.Schema{Bus: bus, Device: d.Name, Labels: d.Labels}
 	groupOf := map[time.Duration]int{}
 	factors := map[Register]int{}
+	// There may be tens of thousands of points: what there is of each is allocated once and whole.
+	dev.schema.Points = make([]adapters.Point, 0, len(d.Points))
+	dev.itemOf, dev.groupOf, dev.factorOf = make([]int, 0, len(d.Points)), make([]int, 0, len(d.Points)), make([]int, 0, len(d.Points))
+	dev.items = make([]item, 0, len(d.Points))
 	for i := range d.Points {
 		p := &d.Points[i]
 		dev.schema.Points = append(dev.schema.Points, p.Point)
@@ -98,12 +102,15 @@ func newDevice(d Device, bus string, f Framing, l *link) (*device, error) {
 		dev.factorOf = append(dev.factorOf, n)
 	}
 	dev.reason = make([]adapters.Reason, len(dev.items))
-	for _, it := range dev.items {
-		size := 2 * it.count
-		if it.kind.Bits() {
-			size = 1
-		}
-		dev.raw = append(dev.raw, make([]byte, size))
+	dev.raw = make([][]byte, len(dev.items))
+	size := 0
+	for i := range dev.items {
+		size += dev.items[i].bytes()
+	}
+	raw := make([]byte, size)
+	for i := range dev.items {
+		n := dev.items[i].bytes()
+		dev.raw[i], raw = raw[:n:n], raw[n:]
 	}
 	for _, g := range dev.groups {
 		dev.tick = gcd(dev.tick, g.interval)

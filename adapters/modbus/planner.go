@@ -16,6 +16,14 @@ type item struct {
 
 func (i *item) end() int { return int(i.address) + i.count }
 
+// bytes is what it takes to keep the item's answer: a bit has a byte of its own.
+func (i *item) bytes() int {
+	if i.kind.Bits() {
+		return 1
+	}
+	return 2 * i.count
+}
+
 // A block is one read request, and the items that it gives.
 type block struct {
 	kind    Kind

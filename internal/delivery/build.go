@@ -17,7 +17,7 @@ func (d *Destination) read(lane buffer.Lane, now time.Time) (p *parcel, read boo
 		return nil, false, err
 	}
 	it := item{id: rec.ID, lane: lane, durable: rec.Durable, dict: d.intern(rec.Dict)}
-	schema, err := d.decoder.Schema(rec.Dict)
+	schema, err := d.o.Decoder.Schema(rec.Dict)
 	if err == nil && d.o.Formatter.Skips(schema) {
 		d.o.Source.Ack(rec.ID)
 		return nil, true, nil
@@ -61,7 +61,7 @@ func (d *Destination) build(p *parcel) *parcel {
 	for i := range p.items {
 		it := &p.items[i]
 		r := &d.decoded[i]
-		if err := d.decoder.Decode(it.data, it.dict, r); err != nil {
+		if err := d.o.Decoder.Decode(it.data, it.dict, r); err != nil {
 			p.why = err
 			d.convict(p)
 			return nil

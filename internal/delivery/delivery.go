@@ -43,8 +43,9 @@ type Options struct {
 	Publisher Publisher
 	Formatter *format.Formatter
 	Clock     Clock
-	Window    int   // messages in flight at most; default 64
-	Order     Order // default OldestFirst
+	Decoder   *sample.Decoder // of the queue's records; may be shared; nil: one of its own
+	Window    int             // messages in flight at most; default 64
+	Order     Order           // default OldestFirst
 
 	MessageRate  float64 // messages a second at most; 0: no limit
 	ByteRate     float64 // bytes of topics and payloads a second at most; 0: no limit
@@ -90,7 +91,6 @@ type Destination struct {
 
 	// Owned by Run.
 	w         *window
-	decoder   sample.Decoder
 	decoded   []sample.Record
 	formatted []format.Item
 	dicts     map[string][]byte
@@ -134,6 +134,9 @@ func New(o Options) (*Destination, error) {
 	}
 	if o.BatchWait == 0 {
 		o.BatchWait = time.Second
+	}
+	if o.Decoder == nil {
+		o.Decoder = &sample.Decoder{}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -117,7 +117,7 @@ func (g *Gateway) newDestination(cfg *config.Destination) (*destination, error) 
 	}
 	d.Destination, err = delivery.New(delivery.Options{
 		Name: cfg.Name, Source: consumer, Publisher: d.pub, Formatter: formatter,
-		Clock: g.clock, Window: cfg.Window, Order: delivery.Order(cfg.Order),
+		Clock: g.clock, Decoder: &g.decoder, Window: cfg.Window, Order: delivery.Order(cfg.Order),
 		MessageRate: cfg.MessageRate, ByteRate: float64(cfg.ByteRate), BackfillRate: cfg.BackfillRate,
 		BatchSamples: cfg.Batch.Samples, BatchBytes: int(cfg.Batch.Bytes), BatchWait: cfg.Batch.Wait,
 		Letters: letters, Aside: lost(ledger.SetAside), Forgot: lost(ledger.Forgotten),

@@ -58,6 +58,7 @@ type Gateway struct {
 	log          *slog.Logger
 	clock        *clock.Clock
 	queue        *buffer.Queue
+	decoder      sample.Decoder // shared by the writer and all who read
 	writer       *writer
 	ledger       *ledger.Ledger
 	timeline     timeline
@@ -102,7 +103,7 @@ func Open(o Options) (_ *Gateway, err error) {
 	if err != nil {
 		return nil, err
 	}
-	g.writer = newWriter(g.queue, g.clock.Boot(), last, o.Log)
+	g.writer = newWriter(g.queue, &g.decoder, g.clock.Boot(), last, o.Log)
 	if err := g.openLedger(); err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"gateway/adapters"
 	"gateway/config"
+	"gateway/internal/sample"
 )
 
 // text is a log that tells when it holds something.
@@ -51,7 +52,7 @@ func TestALogLineOfAModbusBusNamesTheBus(t *testing.T) {
 	}
 	log := &text{wrote: make(chan struct{}, 1)}
 	b, err := newModbus(&cfg.Modbus[0], busEnv{
-		Sink: newWriter(&shelf{}, 1, nil, slog.New(slog.DiscardHandler)), Clock: func() adapters.Instant { return 1 }, Log: slog.New(slog.NewTextHandler(log, nil)),
+		Sink: newWriter(&shelf{}, &sample.Decoder{}, 1, nil, slog.New(slog.DiscardHandler)), Clock: func() adapters.Instant { return 1 }, Log: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)

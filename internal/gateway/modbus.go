@@ -42,8 +42,9 @@ func ModbusLine(cfg *config.Modbus) (modbus.Options, error) {
 // ProfilePoints returns the points of a profile as the adapter takes them.
 func ProfilePoints(p *config.Profile) ([]modbus.Point, error) {
 	var all []modbus.Point
+	fields := fields{}
 	for i := range p.Points {
-		points, err := modbusPoints(&p.Points[i], p.Order)
+		points, err := fields.points(&p.Points[i], p.Order)
 		if err != nil {
 			return nil, fmt.Errorf("profile %s, point %s: %w", p.ID, p.Points[i].Name, err)
 		}
@@ -111,8 +112,14 @@ func modbusDevice(cfg *config.ModbusDevice) (modbus.Device, []error) {
 		}
 	}
 	var errs []error
+	n := 0
 	for i := range cfg.Points {
-		points, err := modbusPoints(&cfg.Points[i], cfg.Order)
+		n += max(cfg.Points[i].Count, 1)
+	}
+	d.Points = make([]modbus.Point, 0, min(n, 1<<16)) // a count may be anything yet
+	fields := fields{}
+	for i := range cfg.Points {
+		points, err := fields.points(&cfg.Points[i], cfg.Order)
 		if err != nil {
 			errs = append(errs, err)
 		}
@@ -121,8 +128,33 @@ func modbusDevice(cfg *config.ModbusDevice) (modbus.Device, []error) {
 	return d, errs
 }
 
-// modbusPoints turns a point's table into points of the adapter: one, or as many as an array has.
-func modbusPoints(cfg *config.ModbusPoint, order string) ([]modbus.Point, error) {
+// fields are the fields of a device's points. Most of them are alike, and then they are one.
+type fields map[plainSpec]*decode.Field
+
+// A plainSpec is a spec that has nothing else to say.
+type plainSpec struct {
+	typ           decode.Type
+	order         decode.Order
+	scale, offset float64
+}
+
+func (f fields) field(s decode.Spec) (*decode.Field, error) {
+	if s.Min != nil || s.Max != nil || s.Sentinels != nil || s.Zero || s.Labels != nil || s.Flags != nil || s.Decimals != nil {
+		return decode.New(s)
+	}
+	key := plainSpec{s.Type, s.Order, s.Scale, s.Offset}
+	if known, ok := f[key]; ok {
+		return known, nil
+	}
+	field, err := decode.New(s)
+	if err == nil {
+		f[key] = field
+	}
+	return field, err
+}
+
+// points turns a point's table into points of the adapter: one, or as many as an array has.
+func (f fields) points(cfg *config.ModbusPoint, order string) ([]modbus.Point, error) {
 	fail := func(key string, err error) ([]modbus.Point, error) {
 		return nil, &placeError{cfg.At, key, trim(err)}
 	}
@@ -163,7 +195,7 @@ func modbusPoints(cfg *config.ModbusPoint, order string) ([]modbus.Point, error)
 		}
 		spec.Sentinels = append(spec.Sentinels, raw)
 	}
-	if p.Field, err = decode.New(spec); err != nil {
+	if p.Field, err = f.field(spec); err != nil {
 		return fail("type", err)
 	}
 	p.Decimals = p.Field.Decimals()

@@ -26,9 +26,10 @@ const fairShare = backlog / 16
 // A writer is the one that writes to the queue. Adapters hand it their samples without ever waiting
 // for the disk; it gives each its predecessor, encodes it and appends it.
 type writer struct {
-	queue appender
-	boot  uint32 // that samples count their time in
-	log   *slog.Logger
+	queue   appender
+	decoder *sample.Decoder // of whoever will read the records
+	boot    uint32          // that samples count their time in
+	log     *slog.Logger
 
 	// lost is told of every sample that could not be queued, and why.
 	lost func(s *adapters.Sample, why string)
@@ -53,9 +54,9 @@ type appender interface {
 	AppendBatch(entries []buffer.Entry) (first buffer.ID, err error)
 }
 
-func newWriter(queue appender, boot uint32, last map[string]uint64, log *slog.Logger) *writer {
+func newWriter(queue appender, decoder *sample.Decoder, boot uint32, last map[string]uint64, log *slog.Logger) *writer {
 	return &writer{
-		queue: queue, boot: boot, last: last, log: log,
+		queue: queue, decoder: decoder, boot: boot, last: last, log: log,
 		lost:    func(*adapters.Sample, string) {},
 		in:      make(chan adapters.Sample, backlog),
 		schemas: map[*adapters.Schema]*buffer.Dict{},
@@ -177,7 +178,7 @@ func (w *writer) flush() {
 func (w *writer) dict(s *adapters.Schema) *buffer.Dict {
 	d := w.schemas[s]
 	if d == nil {
-		blob := sample.EncodeSchema(s)
+		blob := w.decoder.Encode(s)
 		d = &buffer.Dict{Hash: blob.Hash, Data: blob.Data}
 		w.schemas[s] = d
 	}

@@ -50,7 +50,7 @@ func run(t *testing.T, w *writer) {
 
 func TestEachSampleNamesItsDevicesSampleBefore(t *testing.T) {
 	q := &shelf{}
-	w := newWriter(q, 7, map[string]uint64{"old": 55}, slog.New(slog.DiscardHandler))
+	w := newWriter(q, &sample.Decoder{}, 7, map[string]uint64{"old": 55}, slog.New(slog.DiscardHandler))
 	old, fresh := device("old"), device("new")
 	for _, s := range []adapters.Sample{reading(old, 1), reading(fresh, 2), reading(old, 3), reading(fresh, 4)} {
 		if !w.Offer(s) {
@@ -74,7 +74,7 @@ func TestEachSampleNamesItsDevicesSampleBefore(t *testing.T) {
 }
 
 func TestAnOverflowIsToldAndNeverBlocks(t *testing.T) {
-	w := newWriter(&shelf{}, 1, map[string]uint64{}, slog.New(slog.DiscardHandler))
+	w := newWriter(&shelf{}, &sample.Decoder{}, 1, map[string]uint64{}, slog.New(slog.DiscardHandler))
 	lost := 0
 	w.lost = func(*adapters.Sample, string) { lost++ }
 	for i := range backlog + 3 {
@@ -89,7 +89,7 @@ func TestAnOverflowIsToldAndNeverBlocks(t *testing.T) {
 
 func TestASampleThatTheQueueRefusedIsNobodysPredecessor(t *testing.T) {
 	q := &shelf{refuse: errors.New("full")}
-	w := newWriter(q, 1, map[string]uint64{"d": 9}, slog.New(slog.DiscardHandler))
+	w := newWriter(q, &sample.Decoder{}, 1, map[string]uint64{"d": 9}, slog.New(slog.DiscardHandler))
 	var why []string
 	w.lost = func(_ *adapters.Sample, reason string) { why = append(why, reason) }
 	d := device("d")
@@ -108,7 +108,7 @@ func TestASampleThatTheQueueRefusedIsNobodysPredecessor(t *testing.T) {
 }
 
 func TestADeviceThatFloodsCostsTheOthersNothing(t *testing.T) {
-	w := newWriter(&shelf{}, 1, map[string]uint64{}, slog.New(slog.DiscardHandler))
+	w := newWriter(&shelf{}, &sample.Decoder{}, 1, map[string]uint64{}, slog.New(slog.DiscardHandler))
 	lost := map[string]int{}
 	w.lost = func(s *adapters.Sample, _ string) { lost[s.Schema.Device]++ }
 	flood, calm := device("flood"), device("calm")

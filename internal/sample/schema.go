@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 
 	"gateway/adapters"
 )
@@ -96,8 +97,9 @@ func (d *decoder) labels() []adapters.Label {
 }
 
 // A Decoder decodes the records of many devices and keeps their schemas, so that all samples of a
-// device share one. It is not safe for concurrent use. The zero Decoder is ready.
+// device share one, whoever reads them. It is safe for concurrent use. The zero Decoder is ready.
 type Decoder struct {
+	mu      sync.RWMutex
 	schemas map[string]*adapters.Schema // by content: two schemas under one hash would do no harm
 }
 
@@ -107,18 +109,39 @@ const maxSchemas = 4096
 
 // Schema returns the schema that dict encodes, the same one each time.
 func (d *Decoder) Schema(dict []byte) (*adapters.Schema, error) {
-	if s, ok := d.schemas[string(dict)]; ok {
+	d.mu.RLock()
+	s, ok := d.schemas[string(dict)]
+	d.mu.RUnlock()
+	if ok {
 		return s, nil
 	}
 	s, err := DecodeSchema(dict)
 	if err != nil {
 		return nil, err
 	}
+	return d.keep(dict, s), nil
+}
+
+// Encode is EncodeSchema, and makes s the schema of the records that are written with it: it need not be
+// made anew when they are read. Nobody may change it from here on.
+func (d *Decoder) Encode(s *adapters.Schema) Blob {
+	blob := EncodeSchema(s)
+	d.keep(blob.Data, s)
+	return blob
+}
+
+// keep returns the schema of this content: s, unless there is one already.
+func (d *Decoder) keep(dict []byte, s *adapters.Schema) *adapters.Schema {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if was, ok := d.schemas[string(dict)]; ok {
+		return was
+	}
 	if d.schemas == nil || len(d.schemas) >= maxSchemas {
 		d.schemas = make(map[string]*adapters.Schema)
 	}
 	d.schemas[string(dict)] = s
-	return s, nil
+	return s
 }
 
 // Decode decodes a record whose schema is dict into r, reusing r's Readings.
