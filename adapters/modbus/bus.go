@@ -87,11 +87,32 @@ func charBits(data int, parity bool, stop float64) int {
 	return n
 }
 
-// Run reads the devices, each by its interval, until ctx ends. It returns nil then, and never
-// before: whatever is wrong with the bus is waited out.
+// grace is how long the turn that is under way at the end may still take: a device that has been asked is
+// heard, for what it answers may count for it as told.
+const grace = 500 * time.Millisecond
+
+// outlive returns a context that ends some time after ctx does.
+func outlive(ctx context.Context, by time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		late := time.NewTimer(by)
+		defer late.Stop()
+		select {
+		case <-late.C:
+			cancel()
+		case <-longer.Done():
+		}
+	})
+	return longer, func() { stop(); cancel() }
+}
+
+// Run reads the devices, each by its interval, until ctx ends and the turn under way is over. It returns
+// nil then, and never before: whatever is wrong with the bus is waited out.
 func (b *Bus) Run(ctx context.Context) error {
 	defer close(b.running)
 	defer b.link.close()
+	work, cancel := outlive(ctx, grace)
+	defer cancel()
 	start := time.Now()
 	schedule := adapters.NewSchedule(start)
 	for _, d := range b.devices {
@@ -103,7 +124,7 @@ func (b *Bus) Run(ctx context.Context) error {
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for {
+	for ctx.Err() == nil {
 		b.beat()
 		id, due, ok := schedule.Next()
 		wait := beatEvery
@@ -113,16 +134,16 @@ func (b *Bus) Run(ctx context.Context) error {
 		timer.Reset(max(0, wait))
 		select {
 		case <-ctx.Done():
-			return nil
 		case w := <-b.writes:
-			b.write(ctx, w)
+			b.write(work, w)
 			continue
 		case <-timer.C:
 		}
-		if ok && !time.Now().Before(due) {
-			b.turn(ctx, schedule, id, due)
+		if ok && ctx.Err() == nil && !time.Now().Before(due) {
+			b.turn(work, schedule, id, due)
 		}
 	}
+	return nil
 }
 
 // turn carries out what is due of one device.

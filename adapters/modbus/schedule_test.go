@@ -290,3 +290,37 @@ func TestUDP(t *testing.T) {
 	mustRead(t, c, modbus.Holding, 1, 22)
 	mustRead(t, c, modbus.Holding, 0, 11)
 }
+
+// What a device was asked for counts for it as told, and was read in vain when nobody listens.
+func TestTheTurnUnderWayAtTheEndIsFinished(t *testing.T) {
+	for name, c := range map[string]struct {
+		delay time.Duration
+		heard int
+		takes time.Duration
+	}{
+		"the device answers":      {200 * time.Millisecond, 1, 100 * time.Millisecond},
+		"the device takes longer": {5 * time.Second, 0, 500 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := sim.NewModbus()
+				m.Unit(1).Set(sim.HoldingRegisters, 0, 7)
+				m.Unit(1).Always(&sim.ModbusFault{Delay: c.delay})
+				s := newSink()
+				_, stop := start(t, modbus.Options{
+					Framing: modbus.TCP, Address: "plc:502", Dial: pipeDial(t, m.ServeConn), Sink: s,
+					Devices: []modbus.Device{{Name: "d", Unit: 1, Interval: 10 * time.Second, Timeout: 10 * time.Second, Points: registers(t, 0, 1)}},
+				})
+				time.Sleep(100 * time.Millisecond)
+				begin := time.Now()
+				stop()
+				if took := time.Since(begin); took != c.takes {
+					t.Errorf("the end took %v, want %v", took, c.takes)
+				}
+				if n := len(s.of("d")); n != c.heard || m.Unit(1).Count() != 1 {
+					t.Errorf("%d samples of %d requests, want %d of 1", n, m.Unit(1).Count(), c.heard)
+				}
+			})
+		})
+	}
+}
