@@ -280,8 +280,7 @@ func (l *link) agree(u *url.URL, req *packet.Connect, ack *packet.Connack) {
 	l.noWildcard = q.Has(packet.PropWildcardAvailable) && !q.WildcardAvailable
 	l.noShared = q.Has(packet.PropSharedSubscriptionsAvl) && !q.SharedAvailable
 	if q.Has(packet.PropTopicAliasMaximum) && o.TopicAliases > 0 {
-		l.maxAliases = min(o.TopicAliases, int(q.TopicAliasMaximum)) // [MQTT-3.2.2-17]
-		l.aliases = map[string]uint16{}
+		l.aliases = newAliases(min(o.TopicAliases, int(q.TopicAliasMaximum))) // [MQTT-3.2.2-17]
 	}
 	if l.v == mqtt.V5 {
 		l.aliasesIn = make([]string, int(o.TopicAliasesIn)+1)

@@ -47,7 +47,6 @@ type link struct {
 	noRetain   bool
 	noWildcard bool
 	noShared   bool
-	maxAliases int
 	ackTimeout time.Duration // of the options; 0: never
 
 	wake   chan struct{} // there may be something to write
@@ -70,7 +69,7 @@ type link struct {
 	final    []byte // the last packet to write
 
 	// The writer's.
-	aliases map[string]uint16
+	aliases aliases
 	pub     packet.Publish
 	// The reader's.
 	aliasesIn []string

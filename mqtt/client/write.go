@@ -170,22 +170,20 @@ func (l *link) publish(buf []byte, o *outgoing, id uint16) ([]byte, error) {
 	p.SetMessage(m)
 	p.ID = id
 	p.Dup = o.id != 0 // sent before [MQTT-3.3.1-1]
-	learn := false
-	if l.maxAliases > 0 && len(m.Topic) > 3 { // an alias takes three bytes itself
-		if a, ok := l.aliases[m.Topic]; ok {
-			p.Topic = ""
-			p.Properties.SetTopicAlias(a)
-		} else if learn = len(l.aliases) < l.maxAliases; learn {
-			p.Properties.SetTopicAlias(uint16(len(l.aliases) + 1))
-		}
+	alias, known := l.aliases.next(m.Topic)
+	if known {
+		p.Topic = ""
+	}
+	if alias > 0 {
+		p.Properties.SetTopicAlias(alias)
 	}
 	before := len(buf)
 	buf, err := p.Append(buf, l.v)
 	if err == nil && len(buf)-before > l.maxPacket {
 		buf, err = buf[:before], refusal("publish", mqtt.PacketTooLarge, "") // [MQTT-3.2.2-15]
 	}
-	if err == nil && learn {
-		l.aliases[m.Topic] = p.Properties.TopicAlias
+	if err == nil {
+		l.aliases.sent(m.Topic, alias)
 	}
 	return buf, err
 }
