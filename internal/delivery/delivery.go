@@ -98,7 +98,6 @@ type Destination struct {
 	passed    map[chain]passed // the last sample that was passed over
 	free      []*parcel
 	batches   map[batchKey]*batch
-	ready     []*parcel // at most one: it was made and turned out to need more room than there is
 	firstDue  time.Time // when the first of them is due, at the latest; may be of one that has left
 	batched   int       // samples in batches
 	total     bucket    // messages
@@ -325,7 +324,7 @@ func (d *Destination) liveHeld() (n int) {
 			n += len(b.items)
 		}
 	}
-	for _, list := range [][]*parcel{d.w.inFlight, d.w.again, d.w.suspects, d.ready} {
+	for _, list := range [][]*parcel{d.w.inFlight, d.w.again, d.w.suspects} {
 		for _, p := range list {
 			if p.items[0].lane == buffer.Live {
 				n += len(p.items)
@@ -374,23 +373,18 @@ func (d *Destination) pick(now time.Time) (*parcel, time.Duration, error) {
 		}
 		d.convict(p)
 	}
-	if len(d.w.again) > 0 || !d.w.room(1, now) {
+	if len(d.w.again) > 0 || !d.w.room(now) {
 		return nil, d.untilRoom(now), nil
-	}
-	if len(d.ready) > 0 {
-		p := d.ready[0]
-		d.ready = d.ready[:0]
-		return d.fits(p, now), maxPause, nil
 	}
 	// Before more is read: of a topic that has little to say the batch would else wait for the end of the
 	// backlog, and the cursor with it.
 	if p := d.dueBatch(now, false); p != nil {
-		return d.fits(p, now), maxPause, nil
+		return p, maxPause, nil
 	}
 	for {
 		p, read, err := d.read(buffer.Live, now)
 		if err != nil || p != nil {
-			return d.fits(p, now), maxPause, err
+			return p, maxPause, err
 		}
 		if !read {
 			break
@@ -404,7 +398,7 @@ func (d *Destination) pick(now time.Time) (*parcel, time.Duration, error) {
 		wait = maxPause
 		p, read, err := d.read(buffer.Backfill, now)
 		if err != nil || p != nil {
-			return d.fits(p, now), maxPause, err
+			return p, maxPause, err
 		}
 		if !read {
 			break
@@ -412,19 +406,10 @@ func (d *Destination) pick(now time.Time) (*parcel, time.Duration, error) {
 	}
 	if d.draining() {
 		if p := d.dueBatch(now, true); p != nil {
-			return d.fits(p, now), maxPause, nil
+			return p, maxPause, nil
 		}
 	}
 	return nil, min(wait, d.untilBatch(now)), nil
-}
-
-// fits returns p where there is room for all of its messages. Otherwise it is the next one.
-func (d *Destination) fits(p *parcel, now time.Time) *parcel {
-	if p == nil || d.w.room(p.left, now) {
-		return p
-	}
-	d.ready = append(d.ready, p)
-	return nil
 }
 
 func (d *Destination) untilRoom(now time.Time) time.Duration {
@@ -495,7 +480,7 @@ func (d *Destination) draining() bool {
 
 // finishDrains tells who waits for it that nothing is left.
 func (d *Destination) finishDrains() {
-	if !d.draining() || !d.w.idle() || d.batched > 0 || len(d.ready) > 0 {
+	if !d.draining() || !d.w.idle() || d.batched > 0 {
 		return
 	}
 	if live, backfill := d.o.Source.Depth(); live+backfill > 0 {

@@ -124,13 +124,14 @@ type verdict struct {
 	withdraw  bool      // take back all that is in flight
 }
 
-// room tells whether a new parcel of n messages may be sent.
-func (w *window) room(n int, now time.Time) bool {
-	return len(w.suspects) < w.many() && w.fits(n, now)
-}
+// room tells whether a new parcel may be sent.
+func (w *window) room(now time.Time) bool { return len(w.suspects) < w.many() && w.free(now) }
 
-func (w *window) fits(n int, now time.Time) bool {
-	return w.connected && !now.Before(w.heldUntil) && (w.messages == 0 || w.messages+n <= w.limit)
+// free tells whether a parcel may be sent: whether there is room for one message. Where it has several, those
+// beyond the limit wait in the client, which knows what the broker takes; waiting here for room for all
+// of them would leave the line idle between any two parcels.
+func (w *window) free(now time.Time) bool {
+	return w.connected && !now.Before(w.heldUntil) && w.messages < w.limit
 }
 
 // many is the number of suspects at which nothing new is sent.
@@ -144,7 +145,7 @@ func (w *window) many() int {
 // next returns a parcel that is to be sent again and takes it from the list; nil if there is none,
 // or no room for it. Those go before new ones.
 func (w *window) next(now time.Time) *parcel {
-	if len(w.again) == 0 || !w.fits(w.again[0].left, now) {
+	if len(w.again) == 0 || !w.free(now) {
 		return nil
 	}
 	p := w.again[0]
