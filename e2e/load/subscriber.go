@@ -14,7 +14,8 @@ import (
 )
 
 // A Subscriber counts what arrives at a broker: by device which counts of a Meter, by topic what
-// verify finds. It reads the JSON format, single or in arrays.
+// verify finds. It reads the JSON format, single or in arrays, compressed or not, and the format of one
+// message per reading.
 type Subscriber struct {
 	// Arrived, if set, is told of each count when it comes for the first time.
 	Arrived func(device string, count int, at time.Time)
@@ -71,6 +72,10 @@ type sample struct {
 func (s *Subscriber) take(m *mqtt.Message, gateway string) {
 	now := time.Now()
 	device, ok := strings.CutPrefix(m.Topic, gateway+"/")
+	payload := m.Payload
+	if bare, one := strings.CutSuffix(device, "/n"); one {
+		device, payload = bare, []byte(`{"values":{"n":`+string(payload)+`}}`)
+	}
 	if !ok || strings.ContainsRune(device, '/') || device == "gateway" {
 		if device == "gateway" {
 			s.mu.Lock()
@@ -79,14 +84,15 @@ func (s *Subscriber) take(m *mqtt.Message, gateway string) {
 		}
 		return
 	}
+	payload = verify.Unpack(payload)
 	var list []sample
-	if strings.HasPrefix(string(m.Payload), "[") {
-		if json.Unmarshal(m.Payload, &list) != nil {
+	if strings.HasPrefix(string(payload), "[") {
+		if json.Unmarshal(payload, &list) != nil {
 			return
 		}
 	} else {
 		var one sample
-		if json.Unmarshal(m.Payload, &one) != nil {
+		if json.Unmarshal(payload, &one) != nil {
 			return
 		}
 		list = append(list, one)

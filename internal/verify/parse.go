@@ -51,7 +51,7 @@ func Parse(m *mqtt.Message) ([]Sample, error) {
 	if list := fromProperties(m.User); len(list) > 0 {
 		return list, nil
 	}
-	text := bytes.TrimSpace(unpacked(m.Payload))
+	text := bytes.TrimSpace(Unpack(m.Payload))
 	var list []payload
 	switch {
 	case bytes.HasPrefix(text, []byte("[")):
@@ -85,9 +85,9 @@ func Parse(m *mqtt.Message) ([]Sample, error) {
 // maxUnpacked bounds what a compressed payload may become.
 const maxUnpacked = 16 << 20
 
-// unpacked undoes gzip (RFC 1952, 2.3.1) and zstd (RFC 8878, 3.1.1), which their first bytes tell.
+// Unpack undoes gzip (RFC 1952, 2.3.1) and zstd (RFC 8878, 3.1.1), which their first bytes tell.
 // What cannot be undone is returned as it is.
-func unpacked(b []byte) []byte {
+func Unpack(b []byte) []byte {
 	var r io.Reader
 	switch {
 	case bytes.HasPrefix(b, []byte{0x1f, 0x8b}):

@@ -5,6 +5,8 @@
 //	go run ./bench/gateway            # both loads of the table
 //	go run ./bench/gateway -for 60s -load 100x100
 //	go run ./bench/gateway -load 10x20 -silent 1   # one of the ten does not answer
+//	go run ./bench/gateway -load 10x20 -as json,zstd,batch   # what the link carries
+//	go run ./bench/gateway -load 100x100 -as value           # one topic per register: 10,000 messages a second
 package main
 
 import (
@@ -12,6 +14,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -33,15 +36,24 @@ func main() {
 	length := flag.Duration("for", 30*time.Second, "how `long` each load is measured, after five seconds of warming up")
 	loads := flag.String("load", "10x20,100x100", "devices x readings a second, comma-separated")
 	silent := flag.Int("silent", 0, "how many of the devices, which share a connection, do not answer")
+	as := flag.String("as", "json", "what is sent, comma-separated: "+strings.Join(slices.Sorted(maps.Keys(shapes)), ", "))
 	more := flag.String("destination", "", "further lines of the destination's table, separated by ;")
 	flag.Parse()
-	if err := run(ctx, *length, strings.Split(*loads, ","), *silent, strings.ReplaceAll(*more, ";", "\n")); err != nil {
+	if err := run(ctx, *length, strings.Split(*loads, ","), strings.Split(*as, ","), *silent, strings.ReplaceAll(*more, ";", "\n")); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, length time.Duration, loads []string, silent int, more string) error {
+// shapes are what the messages of a destination may look like: lines of its table.
+var shapes = map[string]string{
+	"json":  "", // the default: a device's sample in a message
+	"zstd":  `compression = "zstd"`,
+	"batch": "compression = \"zstd\"\nbatch = { samples = 5, wait = \"5s\" }",
+	"value": `format = "value"`,
+}
+
+func run(ctx context.Context, length time.Duration, loads, as []string, silent int, more string) error {
 	dir, err := os.MkdirTemp("", "bench-gateway-")
 	if err != nil {
 		return err
@@ -51,18 +63,25 @@ func run(ctx context.Context, length time.Duration, loads []string, silent int, 
 	if err := rig.BuildTo(binary, "", ""); err != nil {
 		return err
 	}
-	fmt.Println("load      CPU ms/1000  RSS MB  peak   p50 ms   p99 ms   link B/reading (acks)  disk B/reading  first s  polls  %      lost  twice")
+	fmt.Println("load             CPU ms/1000  RSS MB  peak   p50 ms   p99 ms   link B/reading (acks)  disk B/reading  first s  polls  %      lost  twice")
 	for _, l := range loads {
-		var r result
-		r.devices, r.readings, err = parseLoad(l)
-		if err == nil {
-			r.silent, r.length = silent, length
-			err = r.measure(ctx, dir, binary, length, more)
+		for _, shape := range as {
+			name := l + " " + shape
+			lines, ok := shapes[shape]
+			if !ok {
+				return fmt.Errorf("%s: there is no such shape", name)
+			}
+			var r result
+			r.devices, r.readings, err = parseLoad(l)
+			if err == nil {
+				r.silent, r.length = silent, length
+				err = r.measure(ctx, dir, binary, length, lines+"\n"+more)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			r.print(name)
 		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", l, err)
-		}
-		r.print(l)
 	}
 	return nil
 }
@@ -221,7 +240,7 @@ func (r *result) print(name string) {
 		}
 		return float64(r.latency[int(q*float64(len(r.latency)-1))]) / 1e6
 	}
-	fmt.Printf("%-9s %-12.2f %-7.1f %-6.1f %-8.2f %-8.2f %-6.2f (%.2f)          %-15.1f %-8.2f %-6d %-6.1f %-5d %d\n", name,
+	fmt.Printf("%-16s %-12.2f %-7.1f %-6.1f %-8.2f %-8.2f %-6.2f (%.2f)          %-15.1f %-8.2f %-6d %-6.1f %-5d %d\n", name,
 		float64(r.cpu.Microseconds())/n, float64(r.rss)/1e6, float64(r.peak)/1e6, quantile(0.5), quantile(0.99),
 		float64(r.up)/n, float64(r.down)/n, float64(r.disk)/n, r.first.Seconds(), r.polls,
 		100*float64(r.polls)/(float64(r.devices-r.silent)*r.length.Seconds()), r.lost, r.twice)
