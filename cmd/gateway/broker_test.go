@@ -12,7 +12,7 @@ import (
 func TestABrokerFileThatCannotBeUsedIsAFaultOfTheConfiguration(t *testing.T) {
 	for key, want := range map[string]string{
 		`password_file = "absent"`: "absent",
-		`acl_file = "./acl"`:         "acl: line 1",
+		`acl_file = "./acl"`:       "acl: line 1",
 		"certificate_file = \"./acl\"\nkey_file = \"./acl\"\nlisten = [\"mqtts://127.0.0.1:0\"]": "acl",
 	} {
 		dir := t.TempDir()

@@ -213,9 +213,9 @@ func parseFlags(f *flag.FlagSet, args []string) error {
 	err := f.Parse(args)
 	f.Usage = help
 	switch {
-	case errors.Is(err, flag.ErrHelp):
+	case errors.Is(err, flag.ErrHelp), err != nil && len(args) == 1 && args[0] == "-h": // where -h wants a host, too
 		help()
-		return err
+		return flag.ErrHelp
 	case err != nil:
 		return &exitError{exitUsage, err}
 	}

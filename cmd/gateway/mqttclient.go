@@ -8,6 +8,8 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -22,16 +24,18 @@ import (
 // clientFlags are what pub and sub have in common; the short names are those of mosquitto_pub and
 // mosquitto_sub.
 type clientFlags struct {
-	url, id, user, passwordFile string
-	caFile, certFile, keyFile   string
-	alpn                        string
-	version                     string
-	keepAlive, wait             time.Duration
-	will                        mqtt.Message
-	willPayload                 string
-	willDelay                   time.Duration
-	session                     time.Duration
-	debug                       bool
+	url, host, port           string
+	id, user                  string
+	password, passwordFile    string
+	caFile, certFile, keyFile string
+	alpn                      string
+	version                   string
+	keepAlive, wait           time.Duration
+	will                      mqtt.Message
+	willPayload               string
+	willDelay                 time.Duration
+	session                   time.Duration
+	debug                     bool
 }
 
 func qosVar(f *flag.FlagSet, q *mqtt.QoS, name, usage string) {
@@ -67,12 +71,15 @@ func secondsVar(f *flag.FlagSet, d *time.Duration, name string, value time.Durat
 }
 
 func (c *clientFlags) register(f *flag.FlagSet) {
-	f.StringVar(&c.url, "url", "mqtt://127.0.0.1:1883", "the broker's `URL`: mqtt://, mqtts://, ws://, wss://, unix:///path")
+	f.StringVar(&c.url, "url", "", "the broker's `URL`: mqtt://, mqtts://, ws://, wss://, unix:///path (default: mqtt://127.0.0.1:1883)")
+	f.StringVar(&c.host, "h", "", "instead of --url: the broker's `host`, over TLS where --cafile, --cert or the port 8883 says so")
+	f.StringVar(&c.port, "p", "", "the `port` (default: 1883, with TLS 8883)")
 	f.StringVar(&c.id, "id", "", "the client `identifier` (default: a random one)")
 	f.StringVar(&c.id, "i", "", "the same as --id")
 	f.StringVar(&c.user, "user", "", "the user `name`")
 	f.StringVar(&c.user, "u", "", "the same as --user")
 	f.StringVar(&c.passwordFile, "password-file", "", "the `file` that holds the password")
+	f.StringVar(&c.password, "P", "", "the `password`; everybody on this machine can see it, so that --password-file is better")
 	f.StringVar(&c.caFile, "cafile", "", "a PEM `file` of the authorities to trust instead of the system's")
 	f.StringVar(&c.certFile, "cert", "", "a PEM `file` of our certificate")
 	f.StringVar(&c.keyFile, "key", "", "a PEM `file` of the certificate's key")
@@ -88,19 +95,27 @@ func (c *clientFlags) register(f *flag.FlagSet) {
 }
 
 func (c *clientFlags) options(call call) (client.Options, error) {
-	o := client.Options{URLs: []string{c.url}, ClientID: c.id, Username: c.user, KeepAlive: c.keepAlive, SessionExpiry: c.session}
+	if c.url != "" && (c.host != "" || c.port != "") {
+		return client.Options{}, usagef("--url says all that -h and -p do")
+	}
+	o := client.Options{URLs: []string{c.address()}, ClientID: c.id, Username: c.user, KeepAlive: c.keepAlive, SessionExpiry: c.session}
 	switch c.version {
 	case "":
-	case "3.1", "31":
+	case "3.1", "31", "mqttv31":
 		o.Version = mqtt.V31
-	case "3.1.1", "311":
+	case "3.1.1", "311", "mqttv311":
 		o.Version = mqtt.V311
-	case "5", "5.0":
+	case "5", "5.0", "mqttv5":
 		o.Version = mqtt.V5
 	default:
 		return o, usagef("-V %s: is none of 3.1, 3.1.1, 5", c.version)
 	}
-	if c.passwordFile != "" {
+	switch {
+	case c.password != "" && c.passwordFile != "":
+		return o, usagef("-P and --password-file are both the password")
+	case c.password != "":
+		o.Password = []byte(c.password)
+	case c.passwordFile != "":
 		b, err := secret.Read(c.passwordFile, "", os.Getenv)
 		if err != nil {
 			return o, err
@@ -122,6 +137,32 @@ func (c *clientFlags) options(call call) (client.Options, error) {
 	}
 	o.Logger = slog.New(logging.NewHandler(call.err, logging.Plain, level))
 	return o, nil
+}
+
+// address returns the URL that the flags say.
+func (c *clientFlags) address() string {
+	switch {
+	case c.url != "":
+		return c.url
+	case c.host == "":
+		c.host = "127.0.0.1"
+	}
+	scheme := "mqtt"
+	if c.caFile != "" || c.certFile != "" || c.alpn != "" || c.port == "8883" {
+		scheme = "mqtts"
+	}
+	if c.port == "" { // the scheme's own
+		return (&url.URL{Scheme: scheme, Host: bracketed(c.host)}).String()
+	}
+	return (&url.URL{Scheme: scheme, Host: net.JoinHostPort(c.host, c.port)}).String()
+}
+
+// bracketed returns a host as it stands in a URL.
+func bracketed(host string) string {
+	if strings.Contains(host, ":") {
+		return "[" + host + "]"
+	}
+	return host
 }
 
 func (c *clientFlags) tls() (*tls.Config, error) {

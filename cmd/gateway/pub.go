@@ -58,6 +58,11 @@ Examples:
 		m.User = append(m.User, mqtt.UserProperty{Name: name, Value: value})
 		return nil
 	})
+	f.BoolVar(&m.PayloadUTF8, "utf8", false, "say that the message is UTF-8 text (5.0)")
+	var err error
+	if c.args, err = expandProperties(f, c.args); err != nil {
+		return err
+	}
 	if err := c.parse(f, 0, 0); err != nil {
 		return err
 	}

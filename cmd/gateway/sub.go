@@ -3,13 +3,11 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"math"
+	"slices"
 	"time"
-	"unicode/utf8"
 
 	"gateway/mqtt"
 )
@@ -25,32 +23,51 @@ func runSub(ctx context.Context, c call) error {
 	f := c.flags(`
 Messages go to the standard output, one per line. The format json prints an object with topic, payload
 (payload_base64 where it is not UTF-8), qos, retain, the time of arrival and whatever properties the
-message has. A connection that is lost is made again, and the subscriptions with it.
+message has. In a template stand %t for the topic, %p the payload (%x in hexadecimal, %l its length),
+%q the qos, %r the retain flag, %I the time (%U since 1970), %C content type, %R response topic, %D correlation
+data, %E expiry, %F format indicator, %P user properties, %j all of it as mosquitto_sub's JSON (%J with a
+payload that is JSON), \n, \t and the like. A connection that is lost is made again, and the
+subscriptions with it.
 
 Examples:
   gateway sub -v '#'
-  gateway sub -t 'boiler-room/#' --format json -C 10`)
+  gateway sub -t 'boiler-room/#' --format json -C 10
+  gateway sub -t 'boiler-room/#' -T boiler-room/gateway/# -F '%I %t %p'`)
 	var flags clientFlags
 	flags.register(f)
 	var subs []mqtt.Subscription
 	var opt mqtt.Subscription
 	var count int
-	var verbose, fresh, bare bool
+	var verbose, bare, keep, subscribeOnly bool
 	var format string
+	p := &printer{until: make(chan struct{}), w: bufio.NewWriter(c.out), done: make(chan error, 1)}
 	f.Func("t", "a topic `filter`, as an argument is; may be repeated", func(s string) error {
 		subs = append(subs, mqtt.Subscription{Filter: s})
 		return mqtt.CheckTopicFilter(s)
 	})
 	qosVar(f, &opt.QoS, "q", "the highest `QoS` wanted: 0, 1 or 2 (default 0)")
 	f.BoolVar(&verbose, "v", false, "print the topic before each message")
-	f.BoolVar(&fresh, "R", false, "leave out messages that the broker had retained")
+	f.BoolVar(&p.fresh, "R", false, "leave out messages that the broker had retained")
+	f.BoolVar(&p.retained, "retained-only", false, "print retained messages only, and end with the first that is not")
+	f.Func("T", "leave out topics that match this `filter`; may be repeated", func(s string) error {
+		p.without = append(p.without, s)
+		return mqtt.CheckTopicFilter(s)
+	})
 	f.BoolVar(&bare, "N", false, "no line end after a message")
 	f.IntVar(&count, "C", 0, "end after so `many` messages")
 	secondsVar(f, &flags.wait, "W", 0, "the `duration` after which to end; a failure where -C messages have not come by then")
 	secondsVar(f, &flags.session, "session", 0, "the `duration` that the broker keeps messages for --id while we are away")
+	secondsVar(f, &flags.session, "x", 0, "the same as --session")
+	f.BoolVar(&keep, "c", false, "the broker keeps them for ever")
+	f.BoolVar(&subscribeOnly, "E", false, "end once subscribed")
 	f.BoolVar(&opt.NoLocal, "no-local", false, "not what this client published itself (5.0)")
 	f.BoolVar(&opt.RetainAsPublished, "retain-as-published", false, "show whether messages were published to be retained (5.0)")
-	f.StringVar(&format, "format", "text", "`text` or json")
+	f.StringVar(&format, "format", "text", "text, json or a `template`, see below")
+	f.StringVar(&format, "F", "text", "the same as --format")
+	var err error
+	if c.args, err = expandProperties(f, c.args); err != nil {
+		return err
+	}
 	if err := c.parseMixed(f); err != nil {
 		return err
 	}
@@ -60,13 +77,23 @@ Examples:
 		}
 		subs = append(subs, mqtt.Subscription{Filter: filter})
 	}
+	if keep {
+		flags.session = math.MaxUint32 * time.Second // (3.1.2.11.2)
+	}
+	if p.format, err = parseFormat(format, verbose); err != nil {
+		return usagef("--format %s: %w", format, err)
+	}
+	p.left = count
+	if !bare {
+		p.end = "\n"
+	}
 	switch {
 	case len(subs) == 0:
 		return usagef("which topics? Name a filter, such as '#' for all")
-	case format != "text" && format != "json":
-		return usagef("--format %s: is none of text, json", format)
 	case count < 0:
 		return usagef("-C %d: is negative", count)
+	case p.fresh && p.retained:
+		return usagef("-R and --retained-only leave nothing to print")
 	case flags.session > 0 && flags.id == "":
 		return usagef("--session needs --id: a session belongs to an identifier")
 	}
@@ -82,8 +109,10 @@ Examples:
 		ctx, cancel = context.WithTimeoutCause(ctx, flags.wait, errWaited)
 		defer cancel()
 	}
-	p := &printer{until: make(chan struct{}), w: bufio.NewWriter(c.out), verbose: verbose, json: format == "json", bare: bare, fresh: fresh, left: count, done: make(chan error, 1)}
 	o.Handler = p.print
+	if subscribeOnly {
+		o.Handler = func(mqtt.Message) { <-p.until } // they are for the next time
+	}
 	s, err := startSession(ctx, o)
 	if err != nil {
 		return err
@@ -98,7 +127,7 @@ Examples:
 	for {
 		select {
 		case err := <-subscribed:
-			if err != nil && ctx.Err() == nil {
+			if err != nil && ctx.Err() == nil || subscribeOnly {
 				return err
 			}
 			subscribed = nil
@@ -133,81 +162,47 @@ func subscribe(ctx context.Context, s *session, subs []mqtt.Subscription) error 
 // A printer writes messages; the client calls it for one at a time. It keeps the last one until the session ends, so
 // that those behind it are not acknowledged: where there is a session to come back to, they are for the next time.
 type printer struct {
-	until                      chan struct{}
-	w                          *bufio.Writer
-	verbose, json, bare, fresh bool
-	left                       int // messages to print; counts down to 0 where it began above
-	ended                      bool
-	done                       chan error
+	until           chan struct{}
+	w               *bufio.Writer
+	format          messageFormat
+	end             string   // of a message
+	fresh, retained bool     // only those that are not retained, only those that are
+	without         []string // filters
+	left            int      // messages to print; counts down to 0 where it began above
+	ended           bool
+	done            chan error
+	line            []byte
 }
 
 func (p *printer) print(m mqtt.Message) {
-	if p.ended || p.fresh && m.Retain {
+	switch {
+	case p.ended, p.fresh && m.Retain, slices.ContainsFunc(p.without, func(f string) bool { return mqtt.Match(f, m.Topic) }):
+		return
+	case p.retained && !m.Retain:
+		p.finish(nil)
 		return
 	}
 	err := p.write(&m)
-	if err == nil {
-		err = p.w.Flush()
-	}
 	last := false
 	if p.left > 0 {
 		p.left--
 		last = p.left == 0
 	}
 	if err != nil || last {
-		p.ended = true
-		p.done <- err
-		<-p.until
+		p.finish(err)
 	}
 }
 
-func (p *printer) write(m *mqtt.Message) error {
-	if p.json {
-		b, err := json.Marshal(jsonMessage(m, time.Now()))
-		if err != nil {
-			return err
-		}
-		p.w.Write(b)
-		return p.w.WriteByte('\n')
-	}
-	if p.verbose {
-		io.WriteString(p.w, m.Topic)
-		p.w.WriteByte(' ')
-	}
-	_, err := p.w.Write(m.Payload)
-	if err == nil && !p.bare {
-		err = p.w.WriteByte('\n')
-	}
-	return err
+func (p *printer) finish(err error) {
+	p.ended = true
+	p.done <- err
+	<-p.until
 }
 
-type printedMessage struct {
-	Time            time.Time           `json:"time"`
-	Topic           string              `json:"topic"`
-	Payload         *string             `json:"payload,omitempty"`
-	PayloadBase64   string              `json:"payload_base64,omitempty"`
-	QoS             mqtt.QoS            `json:"qos"`
-	Retain          bool                `json:"retain"`
-	Expiry          *uint32             `json:"expiry,omitempty"`
-	ContentType     string              `json:"content_type,omitempty"`
-	ResponseTopic   string              `json:"response_topic,omitempty"`
-	CorrelationData string              `json:"correlation_data_base64,omitempty"`
-	User            []map[string]string `json:"properties,omitempty"`
-}
-
-func jsonMessage(m *mqtt.Message, now time.Time) printedMessage {
-	out := printedMessage{Time: now, Topic: m.Topic, QoS: m.QoS, Retain: m.Retain, ContentType: m.ContentType, ResponseTopic: m.ResponseTopic,
-		CorrelationData: base64.StdEncoding.EncodeToString(m.CorrelationData)}
-	if s := string(m.Payload); utf8.ValidString(s) {
-		out.Payload = &s
-	} else {
-		out.PayloadBase64 = base64.StdEncoding.EncodeToString(m.Payload)
+func (p *printer) write(m *mqtt.Message) (err error) {
+	if p.line, err = p.format(p.line[:0], m, time.Now()); err != nil {
+		return err
 	}
-	if m.HasExpiry {
-		out.Expiry = &m.Expiry
-	}
-	for _, u := range m.User {
-		out.User = append(out.User, map[string]string{u.Name: u.Value})
-	}
-	return out
+	p.w.Write(append(p.line, p.end...))
+	return p.w.Flush()
 }
