@@ -27,8 +27,9 @@ type Broker struct {
 	sessions  map[string]*session
 	conns     map[*conn]struct{}
 	listeners map[net.Listener]struct{}
-	addrs     []net.Addr // of Options.Listen; nil: not listening
-	faults    []error    // of Options.Listen; nil: listening, or not tried yet
+	addrs     []net.Addr    // of Options.Listen; nil: not listening
+	faults    []error       // of Options.Listen; nil: listening, or not tried yet
+	room      chan struct{} // there may be some again for a connection
 	closed    atomic.Bool
 	tasks     sync.WaitGroup // goroutines of connections and their outputs
 
@@ -68,6 +69,7 @@ func New(o Options) (*Broker, error) {
 		listeners: make(map[net.Listener]struct{}),
 		addrs:     make([]net.Addr, len(o.Listen)),
 		faults:    make([]error, len(o.Listen)),
+		room:      make(chan struct{}, 1),
 	}
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	if o.Store != nil {

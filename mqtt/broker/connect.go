@@ -285,6 +285,7 @@ func (b *Broker) attach(c *conn, j joining, ack *packet.Connack) (mqtt.ReasonCod
 	after = append(after, w.done)
 	b.connected.Add(1)
 	b.pending.Add(-1)
+	b.roomMade()
 	b.log.Info("client connected", "client", id, "user", c.client.Username, "address", c.client.Addr, "version", c.version, "session", ack.SessionPresent)
 	return mqtt.Success, nil
 }

@@ -19,8 +19,8 @@
 // Everything a client can make the broker hold has a limit (Limits, Options); the default is in
 // brackets there.
 //
-//   - Connections beyond the limit, or beyond the limit of those that have not sent CONNECT, are closed
-//     at once and counted (Stats.TurnedAway).
+//   - Connections beyond the limit, or beyond the limit of those that have not sent CONNECT, wait a quarter of
+//     a second for room, one after the other, and are closed then and counted (Stats.TurnedAway).
 //   - A CONNECT that is not whole within ConnectTimeout, or is larger than ConnectPacketSize, ends the
 //     connection, however slowly its bytes trickle in. An announced length allocates nothing.
 //   - Sessions beyond the limit: CONNACK 0x97 quota exceeded (3.1.1: 3, server unavailable).

@@ -160,8 +160,51 @@ func (b *Broker) Serve(ln net.Listener) error {
 			continue
 		}
 		pause = 5 * time.Millisecond
+		b.awaitRoom()
 		b.ServeConn(nc)
 	}
+}
+
+// roomPause is how long a connection beyond the limit waits before it is turned away.
+const roomPause = 250 * time.Millisecond
+
+// awaitRoom waits, at the limit, for a connection to end, or to get past its CONNECT: a client that left and came back at once is not to
+// be turned away for the sake of its own former connection. Who waits behind it would be turned away, too.
+func (b *Broker) awaitRoom() {
+	if b.hasRoom() {
+		return
+	}
+	late := time.NewTimer(roomPause)
+	defer late.Stop()
+	for !b.hasRoom() {
+		select {
+		case <-b.room:
+		case <-late.C:
+			return
+		case <-b.ctx.Done():
+			return
+		}
+	}
+}
+
+// roomMade wakes one who waits for room.
+func (b *Broker) roomMade() {
+	select {
+	case b.room <- struct{}{}:
+	default:
+	}
+}
+
+func (b *Broker) hasRoom() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.hasRoomLocked()
+}
+
+// hasRoomLocked tells whether another connection is within the limits. It needs b.mu.
+func (b *Broker) hasRoomLocked() bool {
+	l := &b.opt.Limits
+	return len(b.conns) < l.Connections && b.pending.Load() < int64(l.Pending)
 }
 
 func (b *Broker) turnedAway(nc net.Conn) {
@@ -173,9 +216,8 @@ func (b *Broker) turnedAway(nc net.Conn) {
 // as one end of a net.Pipe, counts as this machine's own.
 func (b *Broker) ServeConn(nc net.Conn) {
 	c := b.newConn(nc)
-	l := &b.opt.Limits
 	b.mu.Lock()
-	if b.closed.Load() || len(b.conns) >= l.Connections || b.pending.Load() >= int64(l.Pending) {
+	if b.closed.Load() || !b.hasRoomLocked() {
 		b.mu.Unlock()
 		b.turnedAway(nc)
 		nc.Close()
@@ -191,6 +233,7 @@ func (b *Broker) ServeConn(nc net.Conn) {
 		b.mu.Lock()
 		delete(b.conns, c)
 		b.mu.Unlock()
+		b.roomMade()
 	}()
 }
 

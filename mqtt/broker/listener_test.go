@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -114,6 +115,57 @@ func TestALastDisconnectIsHeardOnEveryListener(t *testing.T) {
 	if n := b.Stats().TakeOvers; n != 0 {
 		t.Errorf("%d take-overs of connections that had ended", n)
 	}
+}
+
+// At the limit a client that leaves and comes back at once finds room, and one too many does not.
+func TestAConnectionAtTheLimitMayComeBack(t *testing.T) {
+	b := start(t, Options{Listen: []Listener{{Address: "127.0.0.1:0"}}, Limits: Limits{Connections: 2}})
+	until(t, "it listens", func() bool { return b.Addrs()[0] != nil })
+	dial := func() *peer {
+		nc, err := net.Dial("tcp", b.Addrs()[0].String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return newPeer(t, nc, mqtt.V5)
+	}
+	come := func(id string) *peer {
+		p := dial()
+		p.send(&packet.Connect{Version: mqtt.V5, ClientID: id, CleanStart: true})
+		expect[*packet.Connack](p)
+		return p
+	}
+	come("stays")
+	for range 200 {
+		p := come("comes and goes")
+		p.send(&packet.Disconnect{})
+		p.drop()
+	}
+	come("last")
+	dial().closed()
+	if n := b.Stats().TurnedAway; n != 1 {
+		t.Errorf("%d connections were turned away", n)
+	}
+}
+
+// When everybody comes at once, as after a restart, those that CONNECT without delay all get in.
+func TestAStormOfConnections(t *testing.T) {
+	b := start(t, Options{Listen: []Listener{{Address: "127.0.0.1:0"}}, Limits: Limits{Pending: 2}})
+	until(t, "it listens", func() bool { return b.Addrs()[0] != nil })
+	var all sync.WaitGroup
+	for range 100 {
+		nc, err := net.Dial("tcp", b.Addrs()[0].String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Go(func() {
+			p := newPeer(t, nc, mqtt.V5)
+			p.send(&packet.Connect{Version: mqtt.V5, CleanStart: true})
+			if _, err := p.next(patience); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
 }
 
 func TestListeners(t *testing.T) {
