@@ -240,22 +240,35 @@ var build struct {
 }
 
 // Binary builds the gateway once per test binary, as it is released (CGO off, stripped), and returns
-// its path.
+// its path, which is the same for all of this checkout.
 func Binary(t testing.TB) string {
 	t.Helper()
 	build.Do(func() {
-		dir, err := os.MkdirTemp("", "gateway-e2e-")
-		if err != nil {
-			build.err = err
-			return
-		}
+		dir := filepath.Join(Root(), "e2e", ".bin")
 		build.path = filepath.Join(dir, "gateway")
-		build.err = BuildTo(build.path, "", "")
+		build.err = buildInto(dir, build.path)
 	})
 	if build.err != nil {
 		t.Fatal(build.err)
 	}
 	return build.path
+}
+
+// buildInto builds beside path and puts the result in its place, where the tests of another package may be running one.
+func buildInto(dir, path string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	own, err := os.MkdirTemp(dir, "")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(own)
+	fresh := filepath.Join(own, "gateway")
+	if err := BuildTo(fresh, "", ""); err != nil {
+		return err
+	}
+	return os.Rename(fresh, path)
 }
 
 // BuildTo builds the gateway for an architecture (and GOARM, where it has one) to path; empty means
