@@ -420,10 +420,14 @@ func (j *journal) message(w *worker, targets []target, from *session, id uint16)
 		}
 	}
 	remember := from != nil && from.durable.Load()
-	if owed == 0 && !remember {
+	ending := j.wills.take(p.will)
+	if owed == 0 && !remember && !ending {
 		return 0
 	}
 	return j.note(func(b []byte) []byte {
+		if ending {
+			b = appendNum(b, opExecuted, p.will.seq)
+		}
 		if remember {
 			b = appendID(appendNum(b, opIncoming, from.num), id)
 		}

@@ -223,7 +223,7 @@ func (b *Broker) publish(w *worker, r *route, from *session, id uint16) (after u
 	b.journal.enter()
 	defer b.journal.leave()
 	p.seq = b.journal.number()
-	if p.kept != nil { // made for this publication, see publishKept
+	if p.kept != nil { // made for this publication, see publishWill
 		p.kept.seq = p.seq
 	}
 	if p.retain {
@@ -318,19 +318,4 @@ func (b *Broker) ownRoute(topic string) *route {
 		b.own.routes[r.topic] = r
 	}
 	return r
-}
-
-// publishKept publishes a will or the like; m is nobody else's yet.
-func (b *Broker) publishKept(m *message, s *session, client *Client) {
-	w := b.worker()
-	defer w.done()
-	r := b.route(m.Topic, s, client)
-	if r.refused != mqtt.Success {
-		b.stats.refused.Add(1)
-		b.refused("will refused", "client", client.ID, "topic", m.Topic, "reason", r.refused)
-		return
-	}
-	w.pub.load(m, b.now())
-	w.published++
-	b.publish(w, r, nil, 0)
 }

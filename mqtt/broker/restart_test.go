@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -221,4 +222,50 @@ func TestAnAcknowledgedWillDoesNotComeAgain(t *testing.T) {
 	stop()
 	b = start(t, Options{Store: store})
 	join(t, b, mqtt.V5, "sub", persistent).silence()
+}
+
+// Wherever a power cut takes the records off, also while a snapshot is written, a will comes, and once: what
+// publishes it ends it.
+func TestAWillComesOnceWhereverThePowerIsCut(t *testing.T) {
+	once := func(t *testing.T, store *memStore) {
+		t.Helper()
+		sub := join(t, start(t, Options{Store: store}), mqtt.V5, "sub", persistent)
+		sub.message("will", "x")
+		sub.silence()
+	}
+	prepare := func(t *testing.T, store Store) (b *Broker, mortal *peer) {
+		b = start(t, Options{Store: store})
+		sub := join(t, b, mqtt.V5, "sub", persistent)
+		sub.subscribed("will", 1)
+		sub.leave()
+		return b, join(t, b, mqtt.V5, "mortal", willOf("will", "x"))
+	}
+	published := func(t *testing.T, b *Broker) {
+		until(t, "the will is in the log", func() bool { return b.Stats().QueuedBytes > 0 && b.Stats().Connected == 0 && !b.journal.noted.Load() })
+	}
+	t.Run("anywhere", func(t *testing.T) {
+		store := &memStore{}
+		b, mortal := prepare(t, store)
+		before := len(store.crash(false).recs)
+		mortal.drop()
+		published(t, b)
+		for all := store.crash(false).recs; before <= len(all); before++ {
+			once(t, &memStore{recs: slices.Clone(all[:before]), synced: before})
+		}
+	})
+	t.Run("snapshot", func(t *testing.T) {
+		store := &lateStore{}
+		b, mortal := prepare(t, store)
+		b.journal.sync()
+		defer store.holdSyncs()()
+		store.during = func() {
+			mortal.drop()
+			published(t, b)
+		}
+		if err := b.journal.snapshot(); err != nil {
+			t.Fatal(err)
+		}
+		once(t, store.crash(true))
+		once(t, store.crash(false))
+	})
 }

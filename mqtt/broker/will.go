@@ -58,15 +58,23 @@ func (j *journal) bequest(s *session, w *will) {
 	j.record(func(b []byte) []byte { return appendWill(b, s.num, w) })
 }
 
-// executed takes a will out of the store that was published, or that will not be.
-func (j *journal) executed(w *will) {
-	if j == nil || w == nil || w.seq == 0 {
-		return
+// take takes a will out of those in the store, and tells whether it was there; nil is not.
+func (ws *wills) take(w *will) bool {
+	if w == nil || w.seq == 0 {
+		return false
 	}
-	j.wills.mu.Lock()
-	delete(j.wills.all, w.seq)
-	j.wills.mu.Unlock()
-	j.record(func(b []byte) []byte { return appendNum(b, opExecuted, w.seq) })
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	_, there := ws.all[w.seq]
+	delete(ws.all, w.seq)
+	return there
+}
+
+// executed takes a will out of the store that will not be published. For one that is, message does.
+func (j *journal) executed(w *will) {
+	if j != nil && j.wills.take(w) {
+		j.record(func(b []byte) []byte { return appendNum(b, opExecuted, w.seq) })
+	}
 }
 
 // list returns them in the order in which they came.
@@ -77,15 +85,26 @@ func (ws *wills) list() []*storedWill {
 }
 
 // publishWill publishes a will, nil being none. No lock may be held.
-func (b *Broker) publishWill(w *will, s *session) {
-	if w == nil {
+func (b *Broker) publishWill(will *will, s *session) {
+	if will == nil {
 		return
 	}
-	m := *w.m
+	m := *will.m
 	m.expires, m.seq = 0, 0
 	if m.HasExpiry {
-		m.expires = b.now() + int64(w.seconds)*1e9
+		m.expires = b.now() + int64(will.seconds)*1e9
 	}
-	b.publishKept(&m, s, w.client)
-	b.journal.executed(w)
+	w := b.worker()
+	defer w.done()
+	r := b.route(m.Topic, s, will.client)
+	if r.refused != mqtt.Success {
+		b.stats.refused.Add(1)
+		b.refused("will refused", "client", will.client.ID, "topic", m.Topic, "reason", r.refused)
+		b.journal.executed(will)
+		return
+	}
+	w.pub.load(&m, b.now())
+	w.pub.will = will
+	w.published++
+	b.publish(w, r, nil, 0)
 }

@@ -56,6 +56,7 @@ type publication struct {
 	now    int64
 	seq    uint64   // in the store
 	kept   *message // the copy that outlives the packet, made when first needed
+	will   *will    // that it is, which is executed by it; nil: none
 
 	seen     message // what view returns
 	borrowed bool    // p's lists are those of a message
@@ -77,7 +78,7 @@ func (p *publication) reset() {
 
 // clear forgets what belongs to the last message.
 func (p *publication) clear() {
-	p.kept, p.seq = nil, 0
+	p.kept, p.will, p.seq = nil, nil, 0
 	if p.fan {
 		p.fan = false
 		for i := range p.cache {
