@@ -258,6 +258,9 @@ func (l *link) agree(u *url.URL, req *packet.Connect, ack *packet.Connack) {
 	if l.probe = l.keepAlive; l.probe == 0 {
 		l.probe = o.KeepAlive
 	}
+	if l.probe > 0 {
+		l.probe = max(l.probe, leastProbe)
+	}
 	l.window = o.MaxInflight
 	receive := uint16(math.MaxUint16)
 	if q.Has(packet.PropReceiveMaximum) {

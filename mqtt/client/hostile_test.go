@@ -143,6 +143,37 @@ func TestServerThatSkipsAMessage(t *testing.T) {
 	})
 }
 
+// A server that wants a sign of life every second gets it [MQTT-3.1.2-20], also where its answers take two: a link that is
+// slow is not dead.
+func TestServerKeepAliveShorterThanTheAnswersTake(t *testing.T) {
+	run(t, Options{Version: mqtt.V5}, func(t *testing.T, b *bench) {
+		ack := packet.Connack{}
+		ack.Properties.SetServerKeepAlive(1)
+		s, _ := b.accept(ack)
+		last := time.Now()
+		for range 20 {
+			s.expect(&packet.Pingreq{})
+			if d := time.Since(last); d > time.Second {
+				t.Errorf("PINGREQ after %v", d)
+			}
+			last = time.Now()
+			go func() {
+				time.Sleep(2 * time.Second)
+				s.send(&packet.Pingresp{})
+			}()
+		}
+		last = time.Now()
+		for {
+			if _, err := s.r.Next(); err != nil { // nothing is answered any more
+				break
+			}
+		}
+		if d := time.Since(last); d > 10*time.Second {
+			t.Errorf("a dead server was noticed after %v", d)
+		}
+	})
+}
+
 // A server keep alive of 0 asks for no sign of life from us; we want one of it all the same.
 func TestServerKeepAliveOfZero(t *testing.T) {
 	run(t, Options{Version: mqtt.V5, KeepAlive: 20 * time.Second}, func(t *testing.T, b *bench) {

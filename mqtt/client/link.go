@@ -58,7 +58,7 @@ type link struct {
 	lastRead  atomic.Int64 // time since start
 	lastWrite atomic.Int64
 	writing   atomic.Bool
-	pinged    atomic.Int64 // when the last PINGREQ had been written; 0: the one that is due has not been yet
+	pinged    atomic.Int64 // when the first unanswered PINGREQ had been written; 0: the one that is due has not been yet
 
 	// Guarded by c.mu.
 	control  []byte        // packets to write before any PUBLISH
@@ -186,13 +186,18 @@ func (l *link) serve(ctx context.Context) error {
 }
 
 // watchEvery is how often watch is to be called; 0: never.
-func (l *link) watchEvery() time.Duration {
-	every := l.probe
-	if l.ackTimeout > 0 && (every == 0 || l.ackTimeout < every) {
-		every = l.ackTimeout
+func (l *link) watchEvery() (every time.Duration) {
+	for _, d := range [...]time.Duration{l.keepAlive, l.probe, l.ackTimeout} {
+		if d > 0 && (every == 0 || d < every) {
+			every = d
+		}
 	}
 	return every / 8
 }
+
+// leastProbe is the least time without a sign of life that is looked into: over a radio link an answer takes a second or
+// two, however short the keep alive is.
+const leastProbe = 4 * time.Second
 
 // watch ends a connection whose other side is dead or does not do its work. It takes and returns whether a
 // PINGREQ is unanswered.
@@ -217,11 +222,13 @@ func (l *link) watch(asked bool) bool {
 		// Half-open: half the time again after the ping was due, nothing has come (3.1.2.10). A PINGREQ that still
 		// waits behind much else on a slow line does not count, for that line moves.
 		l.end(fmt.Errorf("server has not been heard for %v", (now - read).Round(time.Millisecond)))
-	case !asked && (now-wrote >= l.probe*3/4 || now-read >= l.probe*3/4):
+	case l.keepAlive > 0 && now-wrote >= l.keepAlive*3/4, !asked && now-read >= l.probe*3/4:
 		// Sent before the keep alive has run out [MQTT-3.1.2-20], also when we send all the time
 		// and only the server is silent.
-		asked = true
-		l.pinged.Store(0)
+		if !asked {
+			asked = true
+			l.pinged.Store(0)
+		}
 		l.c.mu.Lock()
 		l.ping = true
 		l.c.mu.Unlock()

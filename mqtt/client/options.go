@@ -41,7 +41,7 @@ type Options struct {
 	// all. MQTT 3.1.1 knows only 0 and for ever.
 	SessionExpiry time.Duration
 
-	KeepAlive      time.Duration // default 30 s; a dead connection is noticed after 1.5 times that; negative: off
+	KeepAlive      time.Duration // default 30 s; a dead connection is noticed after 1.5 times that, or 6 s; negative: off
 	ConnectTimeout time.Duration // for each URL, from name lookup to CONNACK; default 10 s
 	WriteTimeout   time.Duration // for 16 KiB to be taken by the kernel; default 10 s
 	AckTimeout     time.Duration // after which a server that lives and does not acknowledge is left; default 90 s; negative: never

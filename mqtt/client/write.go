@@ -33,7 +33,7 @@ func (l *link) write() {
 
 		err := l.writeAll(buf)
 		if pinging && err == nil {
-			l.pinged.Store(l.lastWrite.Load())
+			l.pinged.CompareAndSwap(0, l.lastWrite.Load())
 		}
 		for i, v := range done {
 			if err != nil && v.err == nil {
