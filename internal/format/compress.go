@@ -23,9 +23,10 @@ func newCompressor(c Compression) (compressor, error) {
 		g.w, err = gzip.NewWriterLevel(&g.out, gzip.BestCompression)
 		return g, err
 	case Zstd:
-		// One message at a time and small ones: a window of 64 KiB, no goroutines.
+		// One message at a time and small ones: a window of 64 KiB, no goroutines. The faster levels give up on
+		// what is as short as one sample.
 		w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(64<<10), zstd.WithEncoderCRC(false),
-			zstd.WithEncoderLevel(zstd.SpeedBetterCompression))
+			zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithLowerEncoderMem(true))
 		if err != nil {
 			return nil, err
 		}

@@ -5,7 +5,7 @@
 //	go run ./bench/gateway            # both loads of the table
 //	go run ./bench/gateway -for 60s -load 100x100
 //	go run ./bench/gateway -load 10x20 -silent 1   # one of the ten does not answer
-//	go run ./bench/gateway -load 10x20 -as json,zstd,batch   # what the link carries
+//	go run ./bench/gateway -load 10x20 -as json,gzip,batch   # what the link carries
 //	go run ./bench/gateway -load 100x100 -as value           # one topic per register: 10,000 messages a second
 package main
 
@@ -48,7 +48,7 @@ func main() {
 // shapes are what the messages of a destination may look like: lines of its table.
 var shapes = map[string]string{
 	"json":  "", // the default: a device's sample in a message
-	"zstd":  `compression = "zstd"`,
+	"gzip":  `compression = "gzip"`,
 	"batch": "compression = \"zstd\"\nbatch = { samples = 5, wait = \"5s\" }",
 	"value": `format = "value"`,
 }
