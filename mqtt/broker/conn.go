@@ -27,8 +27,10 @@ type conn struct {
 	aliasMax  uint16 // topic aliases that the client takes
 	aliasOut  map[string]uint16
 	aliasIn   map[uint16]string
+	aliasSize int               // bytes of aliasIn
 	topic     string            // of the last PUBLISH, so that it need not be allocated again
 	routes    map[string]*route // of the topics published to
+	routed    int               // bytes that routes takes
 	noExpiry  bool              // CONNECT said that the session ends with the connection
 	will      *will             // guarded by sess.mu
 	heard     atomic.Int64      // broker time of the last packet
@@ -71,8 +73,13 @@ const (
 	lingerShutdown = 500 * time.Millisecond // when the broker itself stops
 )
 
-// maxRoutes bounds what a connection remembers of the topics that it publishes to.
-const maxRoutes = 256
+// What a connection remembers of the topics that it publishes to is bounded; one topic is always remembered. So
+// are the topics of its aliases.
+const (
+	maxRoutes     = 256
+	maxRouteBytes = 64 << 10
+	maxAliasBytes = 128 << 10
+)
 
 // smallBatch is the number of packets below which it is worth a moment to let others add to what
 // will be written.

@@ -135,8 +135,11 @@ func (c *conn) admit(p *packet.Connect) (mqtt.ReasonCode, error) {
 	return mqtt.Success, nil
 }
 
-// maxAliasOut bounds the topic aliases that the broker makes for one client.
-const maxAliasOut = 64
+// maxAliasOut bounds the topic aliases that the broker makes for one client, maxAliasTopic the bytes of their topics.
+const (
+	maxAliasOut   = 64
+	maxAliasTopic = 1024
+)
 
 // offer tells an MQTT 5.0 client what it can have, where that differs from the default (3.2.2.3).
 func (c *conn) offer(ps *packet.Properties) {

@@ -125,6 +125,9 @@ func TestRetained(t *testing.T) {
 			if !m.Retain { // [MQTT-3.3.1-8]
 				t.Errorf("%s: retain flag is not set", filter)
 			}
+			if want := map[string]mqtt.QoS{"r/a": 1, "r/b": 1}[m.Topic]; m.QoS != want { // published with 1, 2 and 0 [MQTT-3.8.4-8]
+				t.Errorf("%s comes with qos %d, want %d", m.Topic, m.QoS, want)
+			}
 			got = append(got, m.Topic+" "+string(m.Payload))
 		}
 		sub.silence()
@@ -539,6 +542,29 @@ func TestPublishFromWithin(t *testing.T) {
 	if err := b.Publish(t.Context(), &mqtt.Message{Topic: "a/#"}, func(err error) { refused = err }); err != nil || refused == nil {
 		t.Errorf("a topic with a wildcard: %v, %v", err, refused)
 	}
+}
+
+// A publisher that found the receivers just before one unsubscribed gives it nothing any more, for UNSUBACK may
+// be out [MQTT-3.10.4-2].
+func TestAMessageUnderWayDoesNotReachWhoUnsubscribed(t *testing.T) {
+	b := start(t, Options{})
+	c := join(t, b, mqtt.V5, "c")
+	c.subscribe(mqtt.Subscription{Filter: "t", QoS: 1}, mqtt.Subscription{Filter: "+", QoS: 1})
+	publish := func(r *route) {
+		w := b.worker()
+		defer w.done()
+		w.pub.load(&message{Message: mqtt.Message{Topic: "t", QoS: 1, Payload: []byte("x")}}, b.now())
+		b.publish(w, r, nil, 0)
+	}
+	r := b.route("t", nil, nil)
+	c.send(&packet.Unsubscribe{ID: 1, Filters: []string{"t"}})
+	expect[*packet.Unsuback](c)
+	publish(r)
+	c.message("t", "x") // by the other
+	c.send(&packet.Unsubscribe{ID: 1, Filters: []string{"+"}})
+	expect[*packet.Unsuback](c)
+	publish(r)
+	c.silence()
 }
 
 // [MQTT-3.10.4-1] [MQTT-3.10.4-2] [MQTT-3.10.4-3] [MQTT-3.10.4-4] [MQTT-3.10.4-5] [MQTT-3.10.4-6]

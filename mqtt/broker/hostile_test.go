@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -227,6 +228,58 @@ func TestSubscriptionsAreBounded(t *testing.T) {
 	if got := old.subscribe(mqtt.Subscription{Filter: "a"}); got[0] != 0x80 {
 		t.Errorf("3.1.1 SUBACK %v", got)
 	}
+}
+
+// A filter of 64 KiB counts for 64 usual ones, and so does what is left of one that ended, also after a restart.
+func TestLongFiltersCountForWhatTheyTake(t *testing.T) {
+	store := &memStore{}
+	b, stop := startStop(t, Options{Store: store, Limits: Limits{Subscriptions: 70}})
+	c := join(t, b, mqtt.V5, "c", persistent)
+	long := func(first string) mqtt.Subscription {
+		return mqtt.Subscription{Filter: first + strings.Repeat("x", 65_000)}
+	}
+	deep := mqtt.Subscription{Filter: strings.Repeat("/", 100)}
+	if got := c.subscribe(long("a"), long("b"), mqtt.Subscription{Filter: "short"}, deep, long("a")); got[0].IsError() ||
+		got[1] != mqtt.QuotaExceeded || got[2].IsError() || got[3] != mqtt.QuotaExceeded || got[4].IsError() {
+		t.Errorf("SUBACK %v", got)
+	}
+	stop()
+	b = start(t, Options{Store: store, Limits: Limits{Subscriptions: 70}})
+	c = join(t, b, mqtt.V5, "c", persistent)
+	if got := c.subscribe(long("b")); got[0] != mqtt.QuotaExceeded {
+		t.Errorf("after the restart: SUBACK %v", got)
+	}
+	c.send(&packet.Unsubscribe{ID: 1, Filters: []string{long("a").Filter}})
+	expect[*packet.Unsuback](c)
+	if got := c.subscribe(long("b")); got[0].IsError() {
+		t.Errorf("once there is room: SUBACK %v", got)
+	}
+}
+
+// A client that publishes to many long topics, or to many that many receive, makes the broker remember little of them.
+func TestWhatAConnectionRemembersOfTopicsIsBounded(t *testing.T) {
+	b := start(t, Options{})
+	c := &conn{b: b, client: &Client{ID: "c"}}
+	for i := range 1000 {
+		topic := strconv.Itoa(i) + strings.Repeat("x", 10_000)
+		if r := c.route(topic); r.topic != topic || c.route(topic) != r {
+			t.Fatal("the last topic is not remembered")
+		}
+		size := 0
+		for _, r := range c.routes {
+			size += r.size()
+		}
+		if size > maxRouteBytes || size != c.routed {
+			t.Fatalf("%d bytes are remembered, and %d counted", size, c.routed)
+		}
+	}
+	p := join(t, b, mqtt.V5, "aliases")
+	for i := range 3 {
+		m := &packet.Publish{Topic: strings.Repeat("x", 50_000)}
+		m.Properties.SetTopicAlias(uint16(i + 1))
+		p.send(m, m) // to name it again takes nothing
+	}
+	p.refused(mqtt.QuotaExceeded)
 }
 
 // [MQTT-3.1.4-2]

@@ -73,7 +73,7 @@ type Limits struct {
 	QueuedMessages    int // waiting for one session [10,000]
 	QueuedBytes       int // the same in bytes [8 MiB]
 	QueuedBytesTotal  int // of all sessions [256 MiB]
-	Subscriptions     int // of one session [100,000]
+	Subscriptions     int // of one session, or KiB of filters [100,000]
 	SubscriptionsAll  int // of all sessions [1,000,000]
 	TopicLevels       int // of a topic or filter [128]
 	Retained          int // retained messages [100,000]

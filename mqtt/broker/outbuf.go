@@ -136,7 +136,7 @@ func (c *conn) publish(w *worker, o outgoing) sendResult {
 func (c *conn) aliased(dst []byte, p *publication, o *outgoing) ([]byte, error) {
 	topic := p.p.Topic
 	alias, known := c.aliasOut[topic]
-	if !known && len(c.aliasOut) >= int(c.aliasMax) {
+	if !known && (len(c.aliasOut) >= int(c.aliasMax) || len(topic) > maxAliasTopic) {
 		return p.append(dst, c.version, o)
 	}
 	if known {

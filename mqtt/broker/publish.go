@@ -163,6 +163,9 @@ func (c *conn) resolveAlias(p *packet.Publish) error {
 		if c.aliasIn == nil {
 			c.aliasIn = make(map[uint16]string)
 		}
+		if c.aliasSize += len(p.Topic) - len(c.aliasIn[alias]); c.aliasSize > maxAliasBytes {
+			return refuse(mqtt.QuotaExceeded, "topics of topic aliases are longer than %d bytes together", maxAliasBytes)
+		}
 		c.aliasIn[alias] = strings.Clone(p.Topic)
 	}
 	ps.Remove(packet.PropTopicAlias) // an alias is of one connection only
@@ -175,10 +178,14 @@ func (c *conn) route(topic string) *route {
 	r := c.routes[topic]
 	if r == nil || !c.b.fresh(r) {
 		r = c.b.route(topic, c.sess, c.client)
-		if c.routes == nil || len(c.routes) >= maxRoutes {
-			c.routes = make(map[string]*route)
+		if old := c.routes[r.topic]; old != nil {
+			c.routed -= old.size()
+		}
+		if c.routes == nil || len(c.routes) >= maxRoutes || c.routed+r.size() > maxRouteBytes {
+			c.routes, c.routed = make(map[string]*route), 0
 		}
 		c.routes[r.topic] = r
+		c.routed += r.size()
 	}
 	return r
 }

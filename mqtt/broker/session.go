@@ -30,6 +30,7 @@ type session struct {
 	expiry   uint32 // seconds it outlives its connection
 	left     int64  // broker time when it lost its connection; 0: it has one
 	subs     map[string]*subscription
+	cost     int        // of subs
 	queue    deliveries // not sent yet, in order
 	bytes    int        // size of the messages in queue
 	flight   map[uint16]*delivery

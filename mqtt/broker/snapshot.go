@@ -147,12 +147,9 @@ func (l *loader) apply(r *recordReader) {
 			return
 		}
 		// Into the tree at the end, when it is sure that the session is there.
-		if s.subs == nil {
-			s.subs = make(map[string]*subscription)
-		}
-		s.subs[q.Filter] = &subscription{sess: s, filter: q.Filter, id: id, qos: q.QoS, local: q.NoLocal, rap: q.RetainAsPublished}
+		s.keep(&subscription{sess: s, filter: q.Filter, id: id, qos: q.QoS, local: q.NoLocal, rap: q.RetainAsPublished})
 	case opUnsubscribe:
-		delete(s.subs, r.string())
+		s.dropSub(r.string())
 	case opDone:
 		seq := r.uint()
 		if d := x.owed[seq]; d != nil {

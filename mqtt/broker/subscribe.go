@@ -99,7 +99,7 @@ func (s *session) subscribe(c *conn, q *mqtt.Subscription, id uint32) (code mqtt
 	}
 	old := s.subs[q.Filter]
 	l := &s.b.opt.Limits
-	if old == nil && (len(s.subs) >= l.Subscriptions || s.b.subs.n.Load() >= int64(l.SubscriptionsAll)) {
+	if n := cost(q.Filter); old == nil && (s.cost+n > l.Subscriptions || s.b.subs.cost.Load()+int64(n) > int64(l.SubscriptionsAll)) {
 		return mqtt.QuotaExceeded, false, 0
 	}
 	s.add(q, id)
@@ -116,10 +116,26 @@ func (s *session) add(q *mqtt.Subscription, id uint32) {
 		sub.filter = strings.Clone(q.Filter) // the rest of the packet goes
 		s.b.subs.add(sub)
 	}
+	s.keep(sub)
+}
+
+// keep notes a subscription of the session. It needs mu.
+func (s *session) keep(sub *subscription) {
 	if s.subs == nil {
 		s.subs = make(map[string]*subscription)
 	}
+	if s.subs[sub.filter] == nil {
+		s.cost += cost(sub.filter)
+	}
 	s.subs[sub.filter] = sub
+}
+
+// dropSub forgets a subscription of the session. It needs mu.
+func (s *session) dropSub(filter string) {
+	if s.subs[filter] != nil {
+		s.cost -= cost(filter)
+		delete(s.subs, filter)
+	}
 }
 
 // sendRetained queues the retained messages that a filter matches, with the retain flag
@@ -181,7 +197,7 @@ func (c *conn) onUnsubscribe(w *worker, f packet.Frame) error {
 			continue
 		}
 		sub.gone = true
-		delete(s.subs, filter)
+		s.dropSub(filter)
 		s.b.subs.remove(sub)
 		after = max(after, s.b.journal.unsubscribed(s, filter))
 	}

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -20,6 +21,13 @@ type subscription struct {
 	local  bool // no local
 	rap    bool // retain as published
 	gone   bool // guarded by sess.mu
+}
+
+// cost is what a filter counts for where subscriptions are bounded: 1 for each KiB that it takes at most, which is 1 for
+// any but a very long one or one of many levels.
+func cost(filter string) int {
+	const node = 128 // bytes that a level takes in the tree
+	return 1 + (len(filter)+node*strings.Count(filter, "/"))/1024
 }
 
 // subscribers are those of one filter.
@@ -70,6 +78,7 @@ type subscriptions struct {
 	tree trie[subscribers]
 	gen  atomic.Uint64
 	n    atomic.Int64
+	cost atomic.Int64
 }
 
 // add puts a subscription into the tree.
@@ -95,6 +104,7 @@ func (t *subscriptions) add(s *subscription) {
 		g.mu.Unlock()
 	}
 	t.n.Add(1)
+	t.cost.Add(int64(cost(s.filter)))
 	t.gen.Add(1)
 }
 
@@ -132,6 +142,7 @@ func (t *subscriptions) remove(s *subscription) {
 	}
 	t.tree.prune(s.node, (*subscribers).empty)
 	t.n.Add(-1)
+	t.cost.Add(-int64(cost(s.filter)))
 	t.gen.Add(1)
 }
 
@@ -155,6 +166,9 @@ type route struct {
 	refused mqtt.ReasonCode // why the publisher may not, or Success
 	targets []target
 }
+
+// size is roughly what a route takes in memory.
+func (r *route) size() int { return len(r.topic) + 80*len(r.targets) }
 
 // A target is one receiver of a route: a session, or whoever's turn it is in a group.
 type target struct {
