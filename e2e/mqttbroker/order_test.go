@@ -56,9 +56,9 @@ func (p *peer) next() packet.Type {
 func TestWhoSpeaksFirstIsHeardFirst(t *testing.T) {
 	b := newBroker(t)
 	reader, writer := dialPeer(t, b.addr(), "reader"), dialPeer(t, b.addr(), "writer")
-	const rounds = 300
+	const rounds = 100
 	missed := 0
-	quiet := time.NewTicker(5 * time.Millisecond) // between two rounds, as clients of people are
+	quiet := time.NewTicker(30 * time.Millisecond) // between two rounds, as the clients of people are
 	defer quiet.Stop()
 	for i := range rounds {
 		topic := strconv.Itoa(i)

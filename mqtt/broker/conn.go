@@ -177,8 +177,9 @@ func (c *conn) loop() (err error) {
 	}
 }
 
-// quietTime is how long a connection has said nothing when it is worth a moment to find out who spoke first.
-const quietTime = int64(time.Millisecond)
+// quietTime is how long a connection has said nothing when it is worth a moment to find out who spoke first: longer
+// than any that is at work.
+const quietTime = int64(20 * time.Millisecond)
 
 // stepBack lets one go first that was ready to run just before. The order between connections is nobody's
 // promise, but people count on it: one client subscribes, and another that was told so publishes. Of
