@@ -31,10 +31,11 @@ type conn struct {
 	topic     string            // of the last PUBLISH, so that it need not be allocated again
 	routes    map[string]*route // of the topics published to
 	routed    int               // bytes that routes takes
-	noExpiry  bool              // CONNECT said that the session ends with the connection
-	will      *will             // guarded by sess.mu
-	heard     atomic.Int64      // broker time of the last packet
-	keepAlive time.Duration     // 0: off
+	gather    gatherer
+	noExpiry  bool          // CONNECT said that the session ends with the connection
+	will      *will         // guarded by sess.mu
+	heard     atomic.Int64  // broker time of the last packet
+	keepAlive time.Duration // 0: off
 	alive     *time.Timer
 	stopped   atomic.Pointer[stop]
 	waiting   atomic.Bool   // for the client to send something: all that was read is handled
@@ -148,12 +149,16 @@ func (c *conn) loop() (err error) {
 				// Others who are ready to run may have something for the same receivers.
 				runtime.Gosched()
 			}
+			gather := canPause && c.gather.after(w.received, w.pub.now)
 			w.done()
 			w = nil
 			c.settle()
 			// What was read is handled first, whoever wants the end: it may be a DISCONNECT.
 			if s := c.stopped.Load(); s != nil {
 				return s.err
+			}
+			if gather {
+				pause()
 			}
 			c.waiting.Store(true)
 		}

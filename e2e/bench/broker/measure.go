@@ -67,6 +67,7 @@ func (b *bench) throughput(ctx context.Context, name string, s scenario, d time.
 	}
 	b.add(name, s.String()+" messages/s", float64(n)/t.Seconds())
 	b.add(name, s.String()+" CPU µs/message", float64((cpu-cpu0).Microseconds())/float64(n))
+	b.add(name, s.String()+" cores busy", (cpu-cpu0).Seconds()/t.Seconds())
 	return nil
 }
 
