@@ -306,7 +306,7 @@ func (b *Bus) offer(d *device, set uint64, at adapters.Instant) (good bool) {
 	n := 0
 	for i := range d.groups {
 		if set>>i&1 != 0 {
-			n += len(d.groups[i].points)
+			n += d.groups[i].points
 		}
 	}
 	if n == 0 {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	gb "github.com/goburrow/modbus"
@@ -18,12 +19,11 @@ type device struct {
 	schema   adapters.Schema
 	client   gb.Client
 	packager gb.Packager
-	items    []item
+	items    []item            // of each point in their order, then the scale factors
 	raw      [][]byte          // per item: what was read in this cycle
 	reason   []adapters.Reason // per item: why it was not; "" where raw is of this cycle
-	itemOf   []int             // per point
-	factorOf []int             // per point, -1: none
-	groupOf  []int             // per point
+	factorOf []int32           // per point: the item of its scale factor, -1: none; nil: no point has one
+	groupOf  []uint8           // per point
 	groups   []group
 	tick     time.Duration // divides all intervals; how often the schedule looks at the device
 
@@ -46,7 +46,7 @@ type group struct {
 	start    time.Time // turns are at whole multiples of the interval after it
 	next     time.Time // the next turn
 	off      bool      // next is out of the rhythm: an attempt after a failure
-	points   []int
+	points   int       // how many
 }
 
 // maxTick is how long a device that failed waits at most beyond its backoff, however long its
@@ -65,12 +65,11 @@ func newDevice(d Device, bus string, f Framing, l *link) (*device, error) {
 	factors := map[Register]int{}
 	// There may be tens of thousands of points: what there is of each is allocated once and whole.
 	dev.schema.Points = make([]adapters.Point, 0, len(d.Points))
-	dev.itemOf, dev.groupOf, dev.factorOf = make([]int, 0, len(d.Points)), make([]int, 0, len(d.Points)), make([]int, 0, len(d.Points))
+	dev.groupOf = make([]uint8, 0, len(d.Points))
 	dev.items = make([]item, 0, len(d.Points))
 	for i := range d.Points {
 		p := &d.Points[i]
 		dev.schema.Points = append(dev.schema.Points, p.Point)
-		dev.itemOf = append(dev.itemOf, len(dev.items))
 		dev.items = append(dev.items, item{kind: p.Kind, address: p.Address, count: p.registers()})
 		interval := p.Interval
 		if interval == 0 {
@@ -84,14 +83,16 @@ func newDevice(d Device, bus string, f Framing, l *link) (*device, error) {
 			groupOf[interval] = g
 			dev.groups = append(dev.groups, group{interval: interval})
 		}
-		dev.groupOf = append(dev.groupOf, g)
-		dev.groups[g].points = append(dev.groups[g].points, i)
+		dev.groupOf = append(dev.groupOf, uint8(g))
+		dev.groups[g].points++
 	}
 	for i := range d.Points {
 		f := d.Points[i].Factor
 		if f == nil {
-			dev.factorOf = append(dev.factorOf, -1)
 			continue
+		}
+		if dev.factorOf == nil {
+			dev.factorOf = slices.Repeat([]int32{-1}, len(d.Points))
 		}
 		n, ok := factors[*f]
 		if !ok {
@@ -99,7 +100,7 @@ func newDevice(d Device, bus string, f Framing, l *link) (*device, error) {
 			factors[*f] = n
 			dev.items = append(dev.items, item{kind: f.Kind, address: f.Address, count: 1})
 		}
-		dev.factorOf = append(dev.factorOf, n)
+		dev.factorOf[i] = int32(n)
 	}
 	dev.reason = make([]adapters.Reason, len(dev.items))
 	dev.raw = make([][]byte, len(dev.items))
@@ -243,13 +244,10 @@ func (d *device) blocks(set uint64, now time.Time) []block {
 			}
 		}
 	}
-	for i := range d.groups {
-		if set>>i&1 == 0 {
-			continue
-		}
-		for _, p := range d.groups[i].points {
-			add(d.itemOf[p])
-			add(d.factorOf[p])
+	for p, g := range d.groupOf {
+		if set>>g&1 != 0 {
+			add(p)
+			add(d.factor(p))
 		}
 	}
 	b := plan(d.items, want, d.learned.limits())
@@ -290,29 +288,36 @@ func (d *device) take(b *block, data []byte) {
 // reading decodes a point from what the cycle read.
 func (d *device) reading(p int) adapters.Reading {
 	r := adapters.Reading{Point: p, Quality: adapters.Bad}
-	n := d.itemOf[p]
-	if r.Reason = d.reason[n]; r.Reason != "" {
+	if r.Reason = d.reason[p]; r.Reason != "" {
 		return r
 	}
 	exp := 0
-	if f := d.factorOf[p]; f >= 0 {
+	if f := d.factor(p); f >= 0 {
 		if r.Reason = d.reason[f]; r.Reason != "" {
 			return r
 		}
 		var err error
-		if exp, err = factor(d.raw[f]); err != nil {
+		if exp, err = exponent(d.raw[f]); err != nil {
 			r.Reason = adapters.ReasonSentinel
 			return r
 		}
 	}
-	if r.Value, r.Reason = d.Points[p].decode(d.raw[n], exp); r.Reason == "" {
+	if r.Value, r.Reason = d.Points[p].decode(d.raw[p], exp); r.Reason == "" {
 		r.Quality = adapters.Good
 	}
 	return r
 }
 
-// factor reads the register that a scale factor is in: the exponent of ten.
-func factor(raw []byte) (int, error) {
+// factor returns the item of a point's scale factor, -1 where it has none.
+func (d *device) factor(p int) int {
+	if d.factorOf == nil {
+		return -1
+	}
+	return int(d.factorOf[p])
+}
+
+// exponent reads the register that a scale factor is in: the exponent of ten.
+func exponent(raw []byte) (int, error) {
 	exp := int(int16(binary.BigEndian.Uint16(raw)))
 	if exp < -10 || exp > 10 { // SunSpec's range; 0x8000 says that there is none
 		return 0, errNoFactor

@@ -70,13 +70,11 @@ func (d *device) request(l *link, b *block, others bool) Request {
 	}
 	first := true
 	for _, n := range b.items {
-		for p, it := range d.itemOf {
-			if it != n {
-				continue
-			}
-			if i := d.groups[d.groupOf[p]].interval; first || i < r.Interval {
-				r.Interval, first = i, false
-			}
+		if n >= len(d.Points) {
+			continue // a scale factor
+		}
+		if i := d.groups[d.groupOf[n]].interval; first || i < r.Interval {
+			r.Interval, first = i, false
 		}
 	}
 	req, answer := l.frameSizes(b)
@@ -94,13 +92,12 @@ func (d *device) request(l *link, b *block, others bool) Request {
 func (d *device) pointsOf(b *block) []string {
 	var names []string
 	for _, n := range b.items {
-		for p, it := range d.itemOf {
-			if it == n {
-				names = append(names, d.Points[p].Name)
-			}
+		if n < len(d.Points) {
+			names = append(names, d.Points[n].Name)
+			continue
 		}
 		for p, it := range d.factorOf {
-			if it == n {
+			if int(it) == n {
 				names = append(names, "scale of "+d.Points[p].Name)
 				break
 			}

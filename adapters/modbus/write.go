@@ -125,7 +125,7 @@ func (d *device) put(ctx context.Context, p *Point, v adapters.Value) (adapters.
 		if err != nil {
 			return adapters.Value{}, none, err
 		}
-		if exp, err = factor(data); err != nil {
+		if exp, err = exponent(data); err != nil {
 			return adapters.Value{}, none, err
 		}
 	}
