@@ -115,7 +115,17 @@ type Formatter struct {
 	epochText string
 }
 
-// New checks o and returns its Formatter. The error joins all that is wrong.
+// A Setting is one of the options that New refuses.
+type Setting struct {
+	Name string // as the configuration has it: format, topic, template, compression, batch
+	Rule int    // whose it is: an index of Rules; -1: none's
+	Err  error
+}
+
+func (s *Setting) Error() string { return s.Err.Error() }
+func (s *Setting) Unwrap() error { return s.Err }
+
+// New checks o and returns its Formatter. The error joins all that is wrong, each a *Setting.
 func New(o Options) (*Formatter, error) {
 	if o.Kind == "" {
 		o.Kind = JSON
@@ -125,26 +135,25 @@ func New(o Options) (*Formatter, error) {
 	}
 	f := &Formatter{o: o, schemas: make(map[*adapters.Schema]*schema), ruleTopic: make([]*TopicTemplate, len(o.Rules))}
 	var errs []error
-	failed := func(err error) {
+	failed := func(name string, err error) {
 		if err != nil {
-			errs = append(errs, err)
+			errs = append(errs, &Setting{name, -1, err})
 		}
 	}
-	topic := func(template string) *TopicTemplate {
-		t, err := ParseTopic(template, o.Kind == Value)
-		failed(err)
-		return t
-	}
-	f.topic = topic(o.Topic)
+	var err error
+	f.topic, err = ParseTopic(o.Topic, o.Kind == Value)
+	failed("topic", err)
 	for i, r := range o.Rules {
-		if r.Topic != "" {
-			f.ruleTopic[i] = topic(r.Topic)
+		if r.Topic == "" {
+			continue
+		}
+		if f.ruleTopic[i], err = ParseTopic(r.Topic, o.Kind == Value); err != nil {
+			errs = append(errs, &Setting{"topic", i, err})
 		}
 	}
 	if o.Batch && (o.Kind == Value || o.Kind == Template) {
-		failed(fmt.Errorf("format: %q cannot put several samples into one message", o.Kind))
+		failed("batch", fmt.Errorf("format: %q cannot put several samples into one message", o.Kind))
 	}
-	var err error
 	switch o.Kind {
 	case JSON:
 		f.enc = jsonEncoder{array: o.Batch}
@@ -157,12 +166,12 @@ func New(o Options) (*Formatter, error) {
 		f.enc = senmlCBOR{}
 	case Template:
 		f.enc, err = newTemplate(o)
-		failed(err)
+		failed("template", err)
 	default:
-		failed(fmt.Errorf("format: no such format %q; there are %q", o.Kind, Kinds()))
+		failed("format", fmt.Errorf("format: no such format %q; there are %q", o.Kind, Kinds()))
 	}
 	f.pack, err = newCompressor(o.Compression)
-	failed(err)
+	failed("compression", err)
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,9 +60,9 @@ compression = "zip"
   devices = ["*"]
   topic = "{devce}"
 `)
-	for _, want := range []string{`no such format "jsn"`, "the wildcards + and #", `"zip"`, "devce"} {
-		if !strings.Contains(got, want) {
-			t.Errorf("%q has no %q", got, want)
+	for line, want := range map[string]string{":5:": `no such format "jsn"`, ":6:": "the wildcards + and #", ":7:": `"zip"`, ":10:": "devce"} {
+		if !slices.ContainsFunc(strings.Split(got, "\n"), func(s string) bool { return strings.Contains(s, line) && strings.Contains(s, want) }) {
+			t.Errorf("%s has no %q in line %s", got, want, line)
 		}
 	}
 }

@@ -175,7 +175,13 @@ func labels(m map[string]string) (list []adapters.Label) {
 func checkPublishing(gatewayID string, at config.Place, cfg *config.Publishing) {
 	_, err := format.New(formatOptions(gatewayID, cfg))
 	for _, err := range adapters.Joined(err) {
-		at.Errorf("", "%s", strings.TrimPrefix(err.Error(), "format: "))
+		place, key := at, ""
+		if s := (*format.Setting)(nil); errors.As(err, &s) {
+			if key = s.Name; s.Rule >= 0 {
+				place = cfg.Rules[s.Rule].At
+			}
+		}
+		place.Errorf(key, "%s", strings.TrimPrefix(err.Error(), "format: "))
 	}
 }
 
