@@ -44,6 +44,7 @@ type Broker struct {
 
 	queued    atomic.Int64 // bytes in all queues
 	flying    atomic.Int64 // bytes kept to be sent again
+	kept      atomic.Int64 // bytes of client identifiers and wills
 	connected atomic.Int64
 	pending   atomic.Int64
 	stats     counters
@@ -159,6 +160,16 @@ func (b *Broker) endTimers() {
 // roomFor tells whether sessions may hold another n bytes.
 func (b *Broker) roomFor(n int) bool {
 	return b.queued.Load()+b.flying.Load()+int64(n) <= int64(b.opt.Limits.QueuedBytesTotal)
+}
+
+// keeps counts n bytes of a client's identity or will, fewer where n is negative, and tells whether they are within
+// the bounds; if they are not, they are not counted.
+func (b *Broker) keeps(n int) bool {
+	if b.kept.Add(int64(n)) > int64(b.opt.Limits.QueuedBytesTotal) && n > 0 {
+		b.kept.Add(int64(-n))
+		return false
+	}
+	return true
 }
 
 // ReloadACL makes answers of the Authorizer that were remembered be asked for again.

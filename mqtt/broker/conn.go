@@ -273,7 +273,7 @@ func (c *conn) onDisconnect(f packet.Frame) error {
 		c.b.journal.session(s)
 	}
 	if p.Code == mqtt.Success { // every other reason leaves the will to be published [MQTT-3.1.2-8] [MQTT-3.14.4-3]
-		c.b.journal.executed(c.will)
+		c.b.forgo(c.will)
 		c.will = nil
 	}
 	return errDisconnected

@@ -234,6 +234,14 @@ func (b *Broker) attach(c *conn, j joining, ack *packet.Connack) (mqtt.ReasonCod
 			f()
 		}
 	}()
+	if !b.keeps(c.will.size()) {
+		return mqtt.QuotaExceeded, errors.New("too many bytes of wills")
+	}
+	defer func() {
+		if c.sess == nil {
+			b.keeps(-c.will.size())
+		}
+	}()
 	b.quiesce(c)
 	defer b.mu.Unlock()
 	if b.closed.Load() {
@@ -253,7 +261,7 @@ func (b *Broker) attach(c *conn, j joining, ack *packet.Connack) (mqtt.ReasonCod
 		}
 	}
 	if s == nil {
-		if len(b.sessions) >= b.opt.Limits.Sessions {
+		if len(b.sessions) >= b.opt.Limits.Sessions || !b.keeps(len(id)) {
 			return mqtt.QuotaExceeded, errors.New("too many sessions")
 		}
 		s = &session{b: b, id: id, num: b.journal.nextSession()}
@@ -271,7 +279,7 @@ func (b *Broker) attach(c *conn, j joining, ack *packet.Connack) (mqtt.ReasonCod
 	}
 	s.window = j.window
 	s.stopTimers()
-	b.journal.executed(s.will) // the client came back before its will's delay was over [MQTT-3.1.3-9]
+	b.forgo(s.will) // the client came back before its will's delay was over [MQTT-3.1.3-9]
 	s.will, s.left = nil, 0
 	b.journal.bequest(s, c.will)
 	s.setExpiry(j.expiry)
@@ -336,7 +344,7 @@ func (b *Broker) takeOver(s *session, old *conn, clean bool) func() {
 	will := old.will
 	old.will = nil
 	if will != nil && will.delay > 0 && !clean && s.expiry != 0 {
-		b.journal.executed(will) // the session goes on within the delay [MQTT-3.1.3-9]
+		b.forgo(will) // the session goes on within the delay [MQTT-3.1.3-9]
 		will = nil
 	}
 	s.conn = nil
@@ -485,6 +493,9 @@ func (s *session) withhold(c *Client) {
 // will that was waiting is due [MQTT-3.1.3-9], and other members of shared subscriptions get
 // what this one was still owed.
 func (b *Broker) endLocked(s *session) func() {
+	if !s.ended {
+		b.keeps(-len(s.id))
+	}
 	s.ended = true
 	s.online.Store(false)
 	s.stopTimers()

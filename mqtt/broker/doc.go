@@ -24,15 +24,16 @@
 //     a second for room, one after the other, and are closed then and counted (Stats.TurnedAway).
 //   - A CONNECT that is not whole within ConnectTimeout, or is larger than ConnectPacketSize, ends the
 //     connection, however slowly its bytes trickle in. An announced length allocates nothing.
-//   - Sessions beyond the limit: CONNACK 0x97 quota exceeded (3.1.1: 3, server unavailable).
+//   - Sessions beyond the limit, or client identifiers and wills of more bytes together than may wait for all
+//     sessions: CONNACK 0x97 quota exceeded (3.1.1: 3, server unavailable).
 //   - A packet beyond the maximum packet size: DISCONNECT 0x95. A payload beyond the maximum payload:
 //     PUBACK or PUBREC 0x97, dropped at QoS 0; 3.1.1 is acknowledged, for it has no refusal. A will beyond it:
 //     CONNACK 0x97 (3.1.1: 3).
 //   - Topic aliases whose topics are longer than 128 KiB together: DISCONNECT 0x97.
 //   - More unacknowledged messages than the receive maximum: DISCONNECT 0x93. A 3.1.1 client, which
 //     knows no such limit, is not read from until the store has caught up.
-//   - Subscriptions beyond the limits: SUBACK 0x97; one that takes several KiB counts for as many. A filter or topic with too many levels: SUBACK 0x8F,
-//     PUBACK 0x90.
+//   - Subscriptions beyond the limits: SUBACK 0x97; one that takes several KiB counts for as many. A filter or
+//     topic with too many levels: SUBACK 0x8F, PUBACK 0x90.
 //   - A slow subscriber: its socket's buffer, then the output (OutBuffer), then the session's queue fill
 //     up. At the queue's bounds (messages and bytes of the session, bytes of all sessions) new
 //     messages for this session are dropped, counted (Stats.Dropped) and logged with its name; nobody

@@ -230,6 +230,36 @@ func TestSubscriptionsAreBounded(t *testing.T) {
 	}
 }
 
+// Identifiers and wills are bounded, too; and whatever becomes of a client, what it took is given back.
+func TestIdentifiersAndWillsAreBounded(t *testing.T) {
+	store := &memStore{}
+	o := Options{Store: store, Limits: Limits{QueuedBytesTotal: 200_000}}
+	b, stop := startStop(t, o)
+	big := willOf("will", strings.Repeat("x", 60_000))
+	var first *peer
+	for i := range 3 {
+		if p := join(t, b, mqtt.V5, strconv.Itoa(i), big); i == 0 {
+			first = p
+		}
+	}
+	if _, ack := connect(t, b, mqtt.V5, "fourth", big); ack.Code != mqtt.QuotaExceeded {
+		t.Errorf("a fourth large will: %s", ack.Code)
+	}
+	if _, ack := connect(t, b, mqtt.V5, strings.Repeat("i", 60_000)); ack.Code != mqtt.QuotaExceeded {
+		t.Errorf("a large identifier beside them: %s", ack.Code)
+	}
+	join(t, b, mqtt.V5, "0") // takes over
+	first.drop()
+	join(t, b, mqtt.V5, "1").leave()                                                                                            // a will that was published
+	join(t, b, mqtt.V5, "later", persistent, willOf("w", "x", func(w *packet.Will) { w.Properties.SetWillDelay(1000) })).drop() // waits
+	until(t, "the will waits", func() bool { return b.Stats().Connected == 2 })
+	stop()
+	b = start(t, o)
+	join(t, b, mqtt.V5, "later", persistent, willOf("w", "x")).leave() // in time; and is not needed
+	join(t, b, mqtt.V5, "later").leave()
+	until(t, "all is given back", func() bool { return b.kept.Load() == 0 })
+}
+
 // A filter of 64 KiB counts for 64 usual ones, and so does what is left of one that ended, also after a restart.
 func TestLongFiltersCountForWhatTheyTake(t *testing.T) {
 	store := &memStore{}

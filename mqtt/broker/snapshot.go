@@ -242,6 +242,7 @@ func (l *loader) finish() {
 			continue
 		}
 		s.durable.Store(true)
+		l.b.kept.Add(int64(len(s.id)))
 		for _, sub := range s.subs {
 			l.b.subs.add(sub)
 		}
@@ -258,6 +259,7 @@ func (l *loader) finish() {
 		}
 	}
 	for _, w := range l.wills {
+		l.b.kept.Add(int64(w.size()))
 		if x := l.sessions[w.session]; x != nil && w.delay > time.Duration(now-x.s.left) {
 			x.s.will = w.will
 		} else {

@@ -41,6 +41,20 @@ func newWill(w *packet.Will, client *Client) *will {
 	return out
 }
 
+// size is what a will counts for where bytes are bounded; nil is none.
+func (w *will) size() int {
+	if w == nil {
+		return 0
+	}
+	return w.m.size()
+}
+
+// forgo ends a will that is not to be published, nil being none.
+func (b *Broker) forgo(w *will) {
+	b.keeps(-w.size())
+	b.journal.executed(w)
+}
+
 // bequest puts a client's will into the store, nil being none: a broker that crashes has ended all connections
 // without a DISCONNECT, and publishes the wills when it is back (3.1.2.5).
 func (j *journal) bequest(s *session, w *will) {
@@ -89,6 +103,7 @@ func (b *Broker) publishWill(will *will, s *session) {
 	if will == nil {
 		return
 	}
+	b.keeps(-will.size())
 	m := *will.m
 	m.expires, m.seq = 0, 0
 	if m.HasExpiry {
