@@ -27,19 +27,24 @@ func operations(t *testing.T, opt buffer.Options) int {
 	return n
 }
 
+// sizes are segments of one page, for many rolls, and of some, which are zeroed ahead of the records.
+var sizes = map[string]buffer.Options{"rolls": smallOptions(), "zeroes": zeroedOptions()}
+
 func TestPowerCutAtEveryOperation(t *testing.T) {
-	n := operations(t, smallOptions())
-	for cut := range n {
-		disk := buffertest.NewDisk(uint64(cut))
-		disk.CutAt(cut)
-		w := newWorld(t, disk, 1, smallOptions(), "a", "b")
-		w.workload()
-		for i, fate := range fates {
-			t.Run(fmt.Sprint(cut, "/", i), func(t *testing.T) {
-				after := w.after(t, disk.Crash(fate, uint64(cut*10+i)))
-				after.check()
-				after.check() // once more, after a proper close
-			})
+	for size, opt := range sizes {
+		n := operations(t, opt)
+		for cut := range n {
+			disk := buffertest.NewDisk(uint64(cut))
+			disk.CutAt(cut)
+			w := newWorld(t, disk, 1, opt, "a", "b")
+			w.workload()
+			for i, fate := range fates {
+				t.Run(fmt.Sprint(size, "/", cut, "/", i), func(t *testing.T) {
+					after := w.after(t, disk.Crash(fate, uint64(cut*10+i)))
+					after.check()
+					after.check() // once more, after a proper close
+				})
+			}
 		}
 	}
 }
@@ -83,28 +88,30 @@ var faults = []struct {
 }
 
 func TestEveryOperationFails(t *testing.T) {
-	n := operations(t, smallOptions())
-	for _, f := range faults {
-		for at := range n {
-			t.Run(fmt.Sprint(f.name, "/", at), func(t *testing.T) {
-				disk := buffertest.NewDisk(uint64(at))
-				disk.Fault(func(n int, op buffertest.Op, _ string) error {
-					if n < at || n-at >= f.ops {
-						return nil
-					}
-					if errors.Is(f.err, io.ErrShortWrite) && op != buffertest.Write {
-						return syscall.EIO
-					}
-					return f.err
+	for size, opt := range sizes {
+		n := operations(t, opt)
+		for _, f := range faults {
+			for at := range n {
+				t.Run(fmt.Sprint(size, "/", f.name, "/", at), func(t *testing.T) {
+					disk := buffertest.NewDisk(uint64(at))
+					disk.Fault(func(n int, op buffertest.Op, _ string) error {
+						if n < at || n-at >= f.ops {
+							return nil
+						}
+						if errors.Is(f.err, io.ErrShortWrite) && op != buffertest.Write {
+							return syscall.EIO
+						}
+						return f.err
+					})
+					w := newWorld(t, disk, 1, opt, "a", "b")
+					w.workload()
+					// What was handed to a consumer, or said to be durable, stays; and with the disk mended a
+					// queue that is still open writes on.
+					crashed := disk.Crash(buffertest.Chance, uint64(at))
+					disk.Fault(nil)
+					w.after(t, crashed).check()
 				})
-				w := newWorld(t, disk, 1, smallOptions(), "a", "b")
-				w.workload()
-				// What was handed to a consumer, or said to be durable, stays; and with the disk mended a
-				// queue that is still open writes on.
-				crashed := disk.Crash(buffertest.Chance, uint64(at))
-				disk.Fault(nil)
-				w.after(t, crashed).check()
-			})
+			}
 		}
 	}
 }
@@ -193,7 +200,7 @@ func TestDiskTakesCursorsButNoRecords(t *testing.T) {
 // TestRandomLives runs long lives with crashes, kills, failures and restarts in any order.
 func TestRandomLives(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		opt := smallOptions()
+		opt := sizes[rapid.SampledFrom([]string{"rolls", "zeroes"}).Draw(rt, "size")]
 		opt.MaxBytes += int64(rapid.IntRange(0, 20).Draw(rt, "segments")) * 4096
 		if rapid.Bool().Draw(rt, "refuse") {
 			opt.Full = buffer.RefuseNewest

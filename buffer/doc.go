@@ -14,15 +14,17 @@
 //	cursors                   two slots, written in turn: where each consumer is
 //	new-cursors               what takes its place when a page of it could not be written
 //	0000000000000007.seg      segments, in the order of their numbers
-//	spare-0000000000000004    zeroed or used files that will be the next segments
+//	spare-0000000000000004    used or zeroed files that will be the next segments
 //	quarantine-…              copies of damaged segments, at most two
 //
 // # Segment, version 1
 //
-// All numbers are little-endian. A segment has a fixed size, for its space was taken and zeroed
-// before it was used: an overwrite is what a sync makes durable most cheaply. One that was cut, at an
-// opening or after a failure, is as long as what it holds. The header stands at the beginning and
-// again in the last 64 bytes.
+// All numbers are little-endian. A segment has a fixed size. Its space is taken and zeroed before it
+// is used, as far ahead as the records of the next seconds will reach, for an overwrite is what a sync
+// makes durable most cheaply; of what lies further ahead of the newest frame there may be nothing on
+// the disk yet, which reads as zeroes. A file that was a segment before has all its space. One that was
+// cut, at an opening or after a failure, is as long as what it holds. The header stands at the
+// beginning and again in the last 64 bytes.
 //
 //	offset  size
 //	     0     8  magic "gwq-seg\n"
@@ -120,6 +122,8 @@
 //	what memory let go counts as durable                    TestNothingIsCalledDurableThatASyncFailedForAndMemoryLetGo
 //	a segment that a failure ended keeps its space          TestFailuresDoNotEatTheBound
 //	a file that is to be a segment is not counted           TestDiskMendsAndWritingResumes
+//	zeroes are written over records                         TestZeroesAndRecordsKeepClearOfEachOther
+//	zeroes are written while records are                    TestZeroesAndRecordsKeepClearOfEachOther
 //	a damaged frame ends the segment                        TestOneFlippedBitAnywhere
 //	dictionaries are written once                           TestOneFlippedBitAnywhere
 //	the second header is not read                           TestOneFlippedBitAnywhere

@@ -9,7 +9,7 @@ import (
 // What Run does when it falls due, one by one, so that a test decides the order of operations.
 
 func (q *Queue) Maintain()      { q.maintain() }
-func (q *Queue) PrepareSpares() { q.prepareSpares(func() bool { return false }) }
+func (q *Queue) PrepareSpares() { q.prepare(func() bool { return false }) }
 func (q *Queue) Retry() error   { return q.retry() }
 func (q *Queue) Report()        { q.report() }
 
@@ -70,3 +70,14 @@ func (q *Queue) WaitDurable(ctx context.Context, seq uint64) error { return q.wa
 
 // Committer returns a committer's commit.
 func Committer(sync func() error) func(context.Context) error { return newCommitter(sync).commit }
+
+// Ahead returns for how many bytes the active segment's space is taken, and how many still fit into it.
+func (q *Queue) Ahead() (taken, rest int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	a := q.active
+	if rest = a.limit() - a.end; a.whole() {
+		return rest, rest
+	}
+	return a.taken - a.end, rest
+}

@@ -44,7 +44,7 @@ func (q *Queue) seal(cut uint64) {
 			return
 		}
 		s.dropped = true
-		q.litter = append(q.litter, spare{s.path, s.fileSize})
+		q.litter = append(q.litter, spare{path: s.path, size: s.fileSize})
 		q.segs = q.segs[:len(q.segs)-1]
 	}
 }

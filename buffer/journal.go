@@ -51,7 +51,8 @@ type Journal struct {
 
 const (
 	journalStart = 4096
-	journalChunk = 256 << 10
+	leastChunk   = 16 << 10
+	mostChunk    = 256 << 10
 	logPrefix    = "log-"
 	snapPrefix   = "snapshot-"
 	snapTemp     = "new-snapshot"
@@ -300,8 +301,12 @@ func (j *Journal) create(path, spare string, number uint64) (*journalFile, error
 	return jf, nil
 }
 
+// chunk is how much of a log of some length is zeroed at once: as much again, for what a log will hold
+// is not known, but some at least and not so much that a sync takes long.
+func chunk(length int64) int64 { return min(max(length, leastChunk), mostChunk) }
+
 // append builds one frame of the records and writes it.
-func (jf *journalFile) append(buf []byte, kind byte, records [][]byte, ahead int64) ([]byte, error) {
+func (jf *journalFile) append(buf []byte, kind byte, records [][]byte, ahead bool) ([]byte, error) {
 	buf = append(buf[:0], emptyHeader[:]...)
 	for _, r := range records {
 		buf = appendRecord(buf, 0, r)
@@ -310,8 +315,9 @@ func (jf *journalFile) append(buf []byte, kind byte, records [][]byte, ahead int
 		return buf, ErrTooLarge
 	}
 	end := jf.off + int64(len(buf))
-	if ahead > 0 && end > jf.zeroed {
-		to := end + ahead - end%ahead
+	if ahead && end > jf.zeroed {
+		to := end + chunk(end)
+		to -= to % pageSize
 		if err := zeroFill(jf.f, jf.zeroed, to, func() bool { return false }); err != nil {
 			return buf, err
 		}
@@ -371,7 +377,7 @@ func (j *Journal) Append(records ...[]byte) error {
 		return &DiskError{Refused: true, Err: j.failing}
 	}
 	var err error
-	if j.buf, err = j.cur.append(j.buf, kindRecords, records, journalChunk); err != nil {
+	if j.buf, err = j.cur.append(j.buf, kindRecords, records, true); err != nil {
 		if errors.Is(err, ErrTooLarge) {
 			return err
 		}
@@ -585,7 +591,7 @@ func (j *Journal) writeSnapshot(number uint64, write func(func([]byte) error) er
 			start = e
 		}
 		if len(records) > 0 {
-			buf, err = jf.append(buf, kindRecords, records, 0)
+			buf, err = jf.append(buf, kindRecords, records, false)
 		}
 		batch, ends = batch[:0], ends[:0]
 		return err
@@ -604,7 +610,7 @@ func (j *Journal) writeSnapshot(number uint64, write func(func([]byte) error) er
 		err = flush()
 	}
 	if err == nil {
-		_, err = jf.append(buf, kindEnd, nil, 0)
+		_, err = jf.append(buf, kindEnd, nil, false)
 	}
 	if err == nil {
 		err = jf.f.Sync()

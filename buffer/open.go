@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -85,6 +86,7 @@ func Open(o Options) (*Queue, error) {
 		ring:  ring{limit: o.RAMBytes},
 	}
 	q.com = newCommitter(q.syncAll)
+	q.spared = sync.NewCond(&q.mu)
 	if q.maxQuarantine = 2; o.MaxBytes < 16*int64(o.SegmentBytes) {
 		q.maxQuarantine = 0
 	}
@@ -178,10 +180,11 @@ func (q *Queue) loadSpares(files []spare) {
 		if _, err := fmt.Sscanf(strings.TrimPrefix(filepath.Base(f.path), sparePrefix), "%x", &n); err == nil {
 			q.nextSpare = max(q.nextSpare, n)
 		}
-		if f.size != int64(q.opt.SegmentBytes) || len(q.spares) >= wantSpares && !q.opt.Preallocate {
+		if f.size != int64(q.opt.SegmentBytes) || len(q.spares) >= keepSpares && !q.opt.Preallocate {
 			q.remove(f.path, f.size)
 			continue
 		}
+		f.taken = f.size // as good as ever; at worst some of its syncs cost more, once
 		q.spares = append(q.spares, f)
 	}
 }
@@ -222,7 +225,7 @@ func (q *Queue) loadSegments(files []found) {
 				q.dirDirty = true
 			}
 		}
-		s := &segment{segHeader: f.h, path: path, fileSize: f.size, end: f.size - segHeaderLen, ended: f.h.born, dicts: map[uint32]*dictionary{}}
+		s := &segment{segHeader: f.h, path: path, fileSize: f.size, taken: f.size, end: f.size - segHeaderLen, ended: f.h.born, dicts: map[uint32]*dictionary{}}
 		s.synced, s.seedv = s.end, s.seed()
 		q.segs = append(q.segs, s)
 	}

@@ -100,6 +100,9 @@ type Queue struct {
 	owed       bool // the cursors as clamped by Open are not on disk yet
 	epochs     []epochSpan
 	spares     []spare
+	sparing    bool       // one is being made
+	spared     *sync.Cond // on mu: it was, or was not
+	pace       pace
 	dicts      map[uint64]*dictionary
 	consumers  []*Consumer
 	losses     []Loss
@@ -118,8 +121,9 @@ type Queue struct {
 }
 
 type spare struct {
-	path string
-	size int64
+	path  string
+	size  int64
+	taken int64 // as of a segment
 }
 
 type epochSpan struct{ base, epoch uint64 }
@@ -134,7 +138,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	prepare := make(chan struct{}, 1)
 	wg.Go(func() {
 		for {
-			q.prepareSpares(func() bool { return ctx.Err() != nil })
+			q.prepare(func() bool { return ctx.Err() != nil })
 			select {
 			case <-ctx.Done():
 				return
@@ -173,9 +177,12 @@ func (q *Queue) Run(ctx context.Context) error {
 			armed = true
 			sync.Reset(q.opt.SyncWindow)
 		}
-		if q.releasable() || now.Sub(cursorsAt) >= cursorEvery {
+		due := q.releasable() || now.Sub(cursorsAt) >= cursorEvery
+		if due {
 			cursorsAt = now
 			q.maintain()
+		}
+		if due || q.runsLow() {
 			select {
 			case prepare <- struct{}{}:
 			default:

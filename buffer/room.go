@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-const wantSpares = 2
+const keepSpares = 2 // of those that were segments
 
 // makeRoom drops the oldest segment, so that its file or its bytes can be used again.
 func (q *Queue) makeRoom() error {
@@ -45,7 +45,7 @@ func (q *Queue) release(s *segment) error {
 	q.dirty = deleteSegment(q.dirty, s)
 	q.nextSpare++
 	path := q.spareName(q.nextSpare)
-	keep := len(q.spares) < wantSpares && s.fileSize == int64(q.opt.SegmentBytes)
+	keep := len(q.spares) < keepSpares && s.fileSize == int64(q.opt.SegmentBytes)
 	if q.opt.Preallocate {
 		keep = s.fileSize == int64(q.opt.SegmentBytes)
 	}
@@ -68,7 +68,7 @@ func (q *Queue) release(s *segment) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.making -= size
-	q.spares = append(q.spares, spare{path, size})
+	q.spares = append(q.spares, spare{path, size, s.taken})
 	q.dirDirty = true
 	return nil
 }
@@ -80,7 +80,7 @@ func (q *Queue) remove(path string, size int64) {
 	defer q.mu.Unlock()
 	q.dirDirty = true
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		q.litter = append(q.litter, spare{path, size})
+		q.litter = append(q.litter, spare{path: path, size: size})
 	}
 }
 
@@ -126,7 +126,6 @@ func (q *Queue) maintain() {
 		return
 	}
 	q.sweep()
-	q.leaveRaw()
 	q.dropAged()
 	if err := q.saveCursors(false); err != nil {
 		return // kept in q.failing
@@ -148,27 +147,6 @@ func (q *Queue) releaseDone() {
 			return
 		}
 	}
-}
-
-// leaveRaw ends the active segment when its space was not taken before and a spare is ready whose
-// space was: a sync there costs a quarter. What was not used of the file is given back.
-func (q *Queue) leaveRaw() {
-	q.appendMu.Lock()
-	defer q.appendMu.Unlock()
-	q.mu.Lock()
-	a := q.active
-	if a == nil || !a.raw || a.end == segHeaderLen || len(q.spares) == 0 {
-		q.mu.Unlock()
-		return
-	}
-	a.last = q.head
-	q.active, q.w.seg = nil, nil
-	f, end := a.f, a.end
-	if !slices.Contains(q.dirty, a) {
-		q.dirty = append(q.dirty, a) // the next sync closes it
-	}
-	q.mu.Unlock()
-	q.cut(a, f, end)
 }
 
 // cut gives back what a segment that takes no more records did not use of its file.
@@ -228,34 +206,47 @@ func (q *Queue) dropAged() {
 	}
 }
 
-// prepareSpares sees to it that the next roll finds a file whose space is taken and zeroed: an
-// overwrite is what a sync makes durable cheaply. At the bound it drops the oldest segment when the
-// active one is nearly full.
+// prepare sees to it that the next records find their space taken.
+func (q *Queue) prepare(stop func() bool) {
+	q.zeroAhead(stop)
+	q.prepareSpares(stop)
+}
+
+// prepareSpares makes files that will be segments: as many as the bound has room for when its space is
+// to be taken at once, else one where records fill a segment within seconds. At the bound it drops the
+// oldest segment when the active one is nearly full.
 func (q *Queue) prepareSpares(stop func() bool) {
 	for !stop() {
 		size := int64(q.opt.SegmentBytes)
 		q.mu.Lock()
 		room := q.roomFor(size)
 		full := q.active != nil && q.active.end > q.active.size/4*3
+		fast := q.pace.reach() >= size
 		switch {
-		case q.failing != nil, len(q.spares) >= wantSpares && !(q.opt.Preallocate && room):
+		case q.failing != nil:
 			q.mu.Unlock()
 			return
-		case room:
+		case room && (q.opt.Preallocate || fast && len(q.spares) == 0):
 			q.making += size
 			q.nextSpare++
-			path := q.spareName(q.nextSpare)
+			sp := spare{q.spareName(q.nextSpare), size, size}
+			q.sparing = true
 			q.mu.Unlock()
-			if err := q.makeSpare(path, size, stop); err != nil {
+			err := q.makeSpare(sp, stop)
+			q.mu.Lock()
+			q.sparing = false
+			q.spared.Broadcast()
+			if err == nil {
+				q.making -= size
+				q.spares = append(q.spares, sp)
+				q.dirDirty = true
+			}
+			q.mu.Unlock()
+			if err != nil {
 				q.log.Debug("no spare segment could be prepared", "err", err)
 				return
 			}
-			q.mu.Lock()
-			q.making -= size
-			q.spares = append(q.spares, spare{path, size})
-			q.dirDirty = true
-			q.mu.Unlock()
-		case full && len(q.spares) == 0 && q.opt.Full == DropOldest:
+		case !room && full && len(q.spares) == 0 && q.opt.Full == DropOldest:
 			q.mu.Unlock()
 			if err := q.makeRoom(); err != nil {
 				return
@@ -267,9 +258,9 @@ func (q *Queue) prepareSpares(stop func() bool) {
 	}
 }
 
-func (q *Queue) makeSpare(path string, size int64, stop func() bool) error {
-	f, err := q.create(path, size, func(f File) error {
-		if err := zeroFill(f, 0, size, stop); err != nil {
+func (q *Queue) makeSpare(sp spare, stop func() bool) error {
+	f, err := q.create(sp.path, sp.size, func(f File) error {
+		if err := zeroFill(f, 0, sp.size, stop); err != nil {
 			return err
 		}
 		return f.Sync()

@@ -115,7 +115,7 @@ type segment struct {
 	end  int64  // where the next frame goes, or where reading stops
 
 	synced   int64 // this much is durable
-	raw      bool  // its space was not taken before: each sync changes metadata, too
+	taken    int64 // up to here its space is taken, but for the last page, where a header stands
 	fileSize int64 // what it takes of the bound
 	ended    int64 // running time of its last append
 
@@ -145,6 +145,9 @@ func (s *segment) over(now int64) bool { return s.span > 0 && now-s.born > s.spa
 
 func (s *segment) limit() int64 { return s.size - segHeaderLen }
 
+// whole tells whether all of the file's space is taken.
+func (s *segment) whole() bool { return s.taken >= s.size-pageSize }
+
 func (s *segment) mark(seq uint64, off int64) {
 	if n := len(s.marks); n == 0 && off-segHeaderLen >= markEvery || n > 0 && off-s.marks[n-1].off >= markEvery {
 		s.marks = append(s.marks, mark{seq, off})
@@ -173,14 +176,14 @@ func (s *segment) writeHeader() error {
 	return err
 }
 
-// zeroFill writes zeroes from off to size, in pieces, and asks stop between them.
+// zeroFill writes zeroes from off to size and asks stop now and then. It does so page by page: what is
+// written at once a kernel may keep as one large page, all of which each later write makes dirty.
 func zeroFill(f File, off, size int64, stop func() bool) error {
-	zeroes := make([]byte, 256<<10)
 	for off < size {
-		if stop() {
+		if off%(256<<10) == 0 && stop() {
 			return io.ErrUnexpectedEOF
 		}
-		n := min(int64(len(zeroes)), size-off)
+		n := min(pageSize-off%pageSize, size-off)
 		if _, err := f.WriteAt(zeroes[:n], off); err != nil {
 			return err
 		}
@@ -188,3 +191,5 @@ func zeroFill(f File, off, size int64, stop func() bool) error {
 	}
 	return nil
 }
+
+var zeroes [pageSize]byte

@@ -46,9 +46,9 @@ func survey(fs FS, dir string, names []string) (in surveyed, err error) {
 		case name == cursorsTemp:
 			in.unfinished = true
 		case strings.HasPrefix(name, quarantinePrefix):
-			in.aside = append(in.aside, spare{path, sizeOf(fs, path)})
+			in.aside = append(in.aside, spare{path: path, size: sizeOf(fs, path)})
 		case strings.HasPrefix(name, sparePrefix):
-			in.spares = append(in.spares, spare{path, sizeOf(fs, path)})
+			in.spares = append(in.spares, spare{path: path, size: sizeOf(fs, path)})
 		case isSegName(name):
 			s := found{name: name}
 			if f, err := fs.Open(path, false); err == nil {

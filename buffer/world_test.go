@@ -419,6 +419,13 @@ func smallOptions() buffer.Options {
 	return buffer.Options{MaxBytes: 128<<10 + 6*4096, SegmentBytes: 4096, RAMBytes: 64 << 10}
 }
 
+func zeroedOptions() buffer.Options {
+	o := smallOptions()
+	o.SegmentBytes *= 3
+	o.MaxBytes *= 2
+	return o
+}
+
 func (w *world) String() string {
 	return fmt.Sprintf("%d records, %d durable", w.next, len(w.durable))
 }

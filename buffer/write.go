@@ -89,6 +89,7 @@ func (q *Queue) put(seq uint64, data []byte, d *dictionary) error {
 			sealFrame(w.buf[at:], w.seed, kindDict, uint32(seq-w.seg.base), w.synced)
 		}
 		q.mu.Lock()
+		q.pace.bytes -= int64(2 * dictFrameLen(no, d)) // they come once in a segment
 		w.seg.numbers[d.hash], w.seg.dicts[no] = no, d
 		q.mu.Unlock()
 	}
@@ -151,6 +152,7 @@ func (q *Queue) flush() error {
 	w.off += int64(len(w.buf))
 	s.end, s.ended = w.off, q.running()
 	q.unsynced += len(w.buf)
+	q.pace.bytes += int64(len(w.buf))
 	w.synced = uint32(s.synced)
 	if n := len(q.dirty); n == 0 || q.dirty[n-1] != s {
 		q.dirty = append(q.dirty, s)
@@ -216,24 +218,27 @@ func (q *Queue) adopt(s *segment) {
 	q.dirty = append(q.dirty, s)
 	q.dirDirty = true
 	q.w.start(s)
+	if !s.whole() {
+		q.wakeRun()
+	}
 }
 
 // newSegment takes a spare, or makes a file, and writes the header. Until it is adopted its bytes are
 // spoken for in q.making.
 func (q *Queue) newSegment(base uint64) (_ *segment, err error) {
-	f, path, size, raw, err := q.takeFile()
+	f, sp, err := q.takeFile()
 	if err != nil {
 		return nil, err
 	}
 	q.mu.Lock()
 	q.nextNumber++
 	s := &segment{
-		segHeader: segHeader{version: formatVersion, number: q.nextNumber, epoch: q.epoch, base: base, salt: random64(), size: size, span: int64(q.opt.MaxAge / 8 / time.Second), born: q.running()},
+		segHeader: segHeader{version: formatVersion, number: q.nextNumber, epoch: q.epoch, base: base, salt: random64(), size: sp.size, span: int64(q.opt.MaxAge / 8 / time.Second), born: q.running()},
 		f:         f,
 		last:      base - 1,
 		end:       segHeaderLen,
-		fileSize:  size,
-		raw:       raw,
+		fileSize:  sp.size,
+		taken:     sp.taken,
 		dicts:     map[uint32]*dictionary{},
 		numbers:   map[uint64]uint32{},
 	}
@@ -241,14 +246,14 @@ func (q *Queue) newSegment(base uint64) (_ *segment, err error) {
 	s.seedv = s.seed()
 	s.ended = s.born
 	s.path = filepath.Join(q.opt.Dir, segName(s.number))
-	if err = q.fs.Rename(path, s.path); err == nil {
+	if err = q.fs.Rename(sp.path, s.path); err == nil {
 		err = s.writeHeader()
 	} else {
-		s.path = path
+		s.path = sp.path
 	}
 	if err != nil {
 		f.Close()
-		q.discardMade(s.path, size)
+		q.discardMade(s.path, sp.size)
 		return nil, err
 	}
 	return s, nil
@@ -267,36 +272,37 @@ func (q *Queue) made(size int64) {
 	q.mu.Unlock()
 }
 
-// takeFile returns a file to become a segment: a spare, or a new one, which is sparse: its space is
-// taken as it is written (raw).
-func (q *Queue) takeFile() (f File, path string, size int64, raw bool, err error) {
+// takeFile returns a file to become a segment: a spare, or a new one, whose space is not taken yet.
+func (q *Queue) takeFile() (f File, sp spare, err error) {
+	size := int64(q.opt.SegmentBytes)
 	q.mu.Lock()
-	for len(q.spares) == 0 && !q.roomFor(int64(q.opt.SegmentBytes)) {
+	for len(q.spares) == 0 && !q.roomFor(size) {
+		if q.sparing { // which has the room
+			q.spared.Wait()
+			continue
+		}
 		q.mu.Unlock()
 		if err := q.makeRoom(); err != nil {
-			return nil, "", 0, false, err
+			return nil, spare{}, err
 		}
 		q.mu.Lock()
 	}
 	if n := len(q.spares); n > 0 {
-		sp := q.spares[n-1]
+		sp = q.spares[n-1]
 		q.spares = q.spares[:n-1]
 		q.making += sp.size
 		q.mu.Unlock()
 		if f, err = q.fs.Open(sp.path, true); err != nil {
 			q.discardMade(sp.path, sp.size)
 		}
-		return f, sp.path, sp.size, false, err
+		return f, sp, err
 	}
-	size = int64(q.opt.SegmentBytes)
 	q.making += size
 	q.nextSpare++
-	path = q.spareName(q.nextSpare)
+	sp = spare{path: q.spareName(q.nextSpare), size: size, taken: pageSize}
 	q.mu.Unlock()
-	if f, err = q.create(path, size, func(f File) error { return f.Truncate(size) }); err != nil {
-		return nil, "", 0, false, err
-	}
-	return f, path, size, true, nil
+	f, err = q.create(sp.path, size, func(f File) error { return f.Truncate(size) })
+	return f, sp, err
 }
 
 // create makes a file of size bytes, for which there is room in q.making. When that fails neither is
@@ -348,5 +354,8 @@ func (q *Queue) fits(total int) bool {
 	}
 	size := int64(q.opt.SegmentBytes)
 	n := int64(len(q.spares)) + max(0, q.bound-q.used())/size
+	if q.sparing {
+		n++
+	}
 	return int64(total) <= n*(size/2) || n > 0 && int64(total) <= size-2*segHeaderLen
 }

@@ -19,27 +19,33 @@ import (
 
 // bytes measures what reaches the device, by the kernel's count of sectors, per byte of payload:
 // each record is handed to the kernel at once, two consumers ack as they read. The cases run side by
-// side, each on a loop device of its own. What a queue costs while it grows is not in it: each segment
-// that is added to it, rather than recycled, is zeroed once. No case adds one while it is measured.
+// side, each on a loop device of its own. What a queue costs while it grows is in the last case only:
+// space that is used for the first time is zeroed before. The other queues have been filled before, so
+// that segments are used again.
 func bytes(tmp string) error {
-	const seconds = 120 // the sync at the end, which writes metadata, is to weigh little
+	const (
+		seconds = 120     // the sync at the end, which writes metadata, is to weigh little
+		filled  = 250_000 // three segments and more
+	)
 	cases := []struct {
 		name    string
 		rate    int
 		window  time.Duration
+		before  int // records that went through the queue
 		backlog bool
 	}{
-		{"100/s, window 1 s", 100, time.Second, false},
-		{"100/s, window 100 ms", 100, 100 * time.Millisecond, false},
-		{"1000/s, window 1 s", 1000, time.Second, false},
-		{"100/s, window 1 s, backlog of 15 MB acked each second", 100, time.Second, true},
+		{"100/s, window 1 s", 100, time.Second, filled, false},
+		{"100/s, window 100 ms", 100, 100 * time.Millisecond, filled, false},
+		{"1000/s, window 1 s", 1000, time.Second, filled, false},
+		{"100/s, window 1 s, backlog of 15 MB acked each second", 100, time.Second, filled, true},
+		{"100/s, window 1 s, a new queue from its first record", 100, time.Second, 0, false},
 	}
 	lines := make([]string, len(cases))
 	errs := make([]error, len(cases))
 	var wg sync.WaitGroup
 	for i, c := range cases {
 		wg.Go(func() {
-			factor, err := written(filepath.Join(tmp, strconv.Itoa(i)), c.rate, c.window, c.backlog, seconds)
+			factor, err := written(filepath.Join(tmp, strconv.Itoa(i)), c.rate, c.window, c.before, c.backlog, seconds)
 			lines[i], errs[i] = fmt.Sprintf("%-56s %.2f times the payload", c.name, factor), err
 		})
 	}
@@ -54,7 +60,7 @@ func bytes(tmp string) error {
 	return nil
 }
 
-func written(tmp string, rate int, window time.Duration, backlog bool, seconds int) (factor float64, err error) {
+func written(tmp string, rate int, window time.Duration, earlier int, backlog bool, seconds int) (factor float64, err error) {
 	dir := filepath.Join(tmp, "mnt")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return 0, err
@@ -99,6 +105,16 @@ func written(tmp string, rate int, window time.Duration, backlog bool, seconds i
 		consumers = append(consumers, c)
 	}
 	record := batchOf(1)[0]
+	for range earlier {
+		if _, err := q.Append(record, nil); err != nil {
+			return 0, err
+		}
+		for _, c := range consumers {
+			if _, err := takeOne(c); err != nil {
+				return 0, err
+			}
+		}
+	}
 	if backlog {
 		for range 15_000_000 / recordSize {
 			if _, err := q.Append(record, nil); err != nil {
@@ -106,7 +122,10 @@ func written(tmp string, rate int, window time.Duration, backlog bool, seconds i
 			}
 		}
 	}
-	settle := time.Now().Add(8 * time.Second)
+	settle := time.Now()
+	if earlier > 0 {
+		settle = settle.Add(8 * time.Second)
+	}
 	before, n := int64(0), 0
 	tick := time.NewTicker(time.Second / time.Duration(rate))
 	defer tick.Stop()
@@ -134,20 +153,26 @@ func written(tmp string, rate int, window time.Duration, backlog bool, seconds i
 				take = 2 * rate
 			}
 			for range take {
-				r, ok, err := c.TryNext(buffer.Live)
-				if err != nil {
+				if ok, err := takeOne(c); err != nil {
 					return 0, err
-				}
-				if !ok {
+				} else if !ok {
 					break
 				}
-				c.Ack(r.ID)
 			}
 		}
 	}
 	syscall.Sync()
 	after, err := sectors(m.Loop)
 	return float64(after-before) * 512 / float64(n*recordSize), err
+}
+
+// takeOne acks the next record, if there is one.
+func takeOne(c *buffer.Consumer) (bool, error) {
+	r, ok, err := c.TryNext(buffer.Live)
+	if ok {
+		c.Ack(r.ID)
+	}
+	return ok, err
 }
 
 // sectors returns how many sectors were written to a block device, field 7 of its stat file.

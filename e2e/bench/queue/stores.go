@@ -36,6 +36,7 @@ var stores = []struct {
 }{
 	{"bare", openBare},
 	{"buffer", openBuffer},
+	{"buffer, a new one", openNewBuffer},
 	{"tidwall/wal", openWAL},
 	{"tidwall/wal, a call a record", openWALSingly},
 	{"bbolt", openBolt},
@@ -84,7 +85,8 @@ func (b *bare) append(batch [][]byte, sync bool) error {
 
 func (b *bare) close() error { return b.f.Close() }
 
-// ours is package buffer with the gateway's defaults but for a bound that fits on the volume.
+// ours is package buffer with the gateway's defaults but for a bound that fits on the volume. A new one
+// zeroes its space in the background, ahead of the records; later, segments are used again.
 type ours struct {
 	q       *buffer.Queue
 	entries []buffer.Entry
@@ -93,24 +95,28 @@ type ours struct {
 }
 
 func openBuffer(dir string) (store, error) {
-	q, err := buffer.Open(buffer.Options{Dir: filepath.Join(dir, "queue"), MaxBytes: 64 << 20, SegmentBytes: 8 << 20, SyncWindow: time.Hour, SyncBytes: 1 << 30})
+	o, err := openNewBuffer(dir)
+	if err != nil {
+		return nil, err
+	}
+	q := o.(*ours).q
+	for batch := batchOf(256); q.Stats().First.Seq <= 1; { // until the first segment is used again
+		if err := o.append(batch, false); err != nil {
+			return nil, err
+		}
+	}
+	return o, q.Sync(context.Background())
+}
+
+func openNewBuffer(dir string) (store, error) {
+	q, err := buffer.Open(buffer.Options{Dir: filepath.Join(dir, "queue"), MaxBytes: 40 << 20, SegmentBytes: 8 << 20, SyncWindow: time.Hour, SyncBytes: 1 << 30})
 	if err != nil {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	o := &ours{q: q, stop: stop, ran: make(chan error, 1)}
 	go func() { o.ran <- q.Run(ctx) }()
-	// The spares are zeroed in the background; a gateway has them a few seconds after its first start.
-	for {
-		v, err := buffer.Look(filepath.Join(dir, "queue"), nil)
-		if err != nil {
-			return nil, err
-		}
-		if st := v.Stats(); st.Spares >= 2 && st.Bytes >= 16<<20 {
-			return o, nil
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	return o, nil
 }
 
 func (o *ours) append(batch [][]byte, sync bool) error {

@@ -1,0 +1,96 @@
+package buffer
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// A sync is cheapest where the space of a file was taken before: an overwrite changes no metadata. So
+// the active segment is zeroed ahead of its end, as far as the records of the next seconds will reach
+// and no further: what is zeroed is written twice. A segment that is used again has its space.
+const (
+	aheadFor   = 20 * time.Second
+	aheadLeast = 32 << 10  // however few come
+	aheadPiece = 256 << 10 // between two syncs, none of which is to take long
+)
+
+// A pace is how fast records come. Queue.mu guards it.
+type pace struct {
+	since int64 // running time
+	bytes int64 // handed to the kernel since then
+	ahead int64 // what aheadFor brings, as of then
+}
+
+// measure ends a period of the measurement.
+func (p *pace) measure(now int64) {
+	p.ahead = p.bytes * int64(aheadFor) / max(now-p.since, int64(time.Second))
+	p.since, p.bytes = now, 0
+}
+
+// reach is how far ahead the space is to be taken.
+func (p *pace) reach() int64 { return max(p.ahead, aheadLeast) }
+
+// low tells whether the space ahead comes to its end. q.mu is held.
+func (q *Queue) low() bool {
+	a := q.active
+	return a != nil && q.failing == nil && !a.whole() && a.taken-a.end < q.pace.reach()/4
+}
+
+// runsLow is low for Run.
+func (q *Queue) runsLow() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.low()
+}
+
+// zeroAhead takes the space that the next records need.
+func (q *Queue) zeroAhead(stop func() bool) {
+	q.mu.Lock()
+	low := q.low() || q.opt.Preallocate
+	if low {
+		q.pace.measure(q.running())
+	}
+	q.mu.Unlock()
+	for low && !stop() {
+		more, err := q.zeroPiece()
+		if err != nil {
+			q.log.Debug("no space could be taken ahead of the records", "err", err)
+		}
+		// By the committer: did another sync fail here, the one that records wait for would not.
+		if !more || q.com.commit(context.Background()) != nil {
+			return
+		}
+	}
+}
+
+// zeroPiece writes some of the zeroes and tells whether more are to follow. Appends wait meanwhile: it
+// must not write where they do.
+func (q *Queue) zeroPiece() (more bool, err error) {
+	q.appendMu.Lock()
+	defer q.appendMu.Unlock()
+	q.mu.Lock()
+	s := q.active
+	if s == nil || s != q.w.seg || s.whole() {
+		q.mu.Unlock()
+		return false, nil
+	}
+	from := max(s.taken, pages(s.end))
+	to := min(pages(s.end+q.pace.reach()), s.size-pageSize) // the last page has a header
+	if q.opt.Preallocate {
+		to = s.size - pageSize
+	}
+	f := s.f
+	q.mu.Unlock()
+	end := min(to, from+aheadPiece)
+	if err := zeroFill(f, from, end, func() bool { return false }); err != nil {
+		return false, err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s.taken = max(s.taken, end)
+	if q.active == s && !slices.Contains(q.dirty, s) {
+		q.dirty = append(q.dirty, s)
+	}
+	return end < to, nil
+}
