@@ -190,3 +190,36 @@ func TestADiskWithoutSpaceForZeroesTakesRecords(t *testing.T) {
 	wantRun(t, got, 0, 20)
 	closeQueue(t, q)
 }
+
+// While a spare is being made it is neither a spare nor room for one.
+func TestARefusingQueueWaitsForTheSpareThatIsBeingMade(t *testing.T) {
+	m := &meter{Disk: buffertest.NewDisk(1)}
+	o := small(m, 0)
+	o.Full = buffer.RefuseNewest
+	n := 0
+	for q := open(t, o); ; n++ { // until there is room for one more segment only
+		if st := q.Stats(); st.Segments == 13 { // two are for the quarantine
+			closeQueue(t, q)
+			break
+		}
+		appendN(t, q, n, 1)
+	}
+	o.Preallocate = true
+	q := open(t, o)
+	var wg sync.WaitGroup
+	var once sync.Once
+	m.before = func([]byte) {
+		once.Do(func() {
+			wg.Go(func() { appendN(t, q, n, 1) })
+			for range 1000 {
+				runtime.Gosched()
+			}
+		})
+	}
+	q.PrepareSpares()
+	wg.Wait()
+	if !q.Durable() {
+		t.Error("the record went to memory")
+	}
+	closeQueue(t, q)
+}
