@@ -557,3 +557,23 @@ func (d realFiles) all(t *testing.T) map[string][sha256.Size]byte {
 	}
 	return sums
 }
+
+// A segment that somebody copied from another queue, and that looks like the newest, was once believed:
+// what began after it had to go.
+func TestASegmentOfAnotherQueueEndsNone(t *testing.T) {
+	w, _ := intact(t)
+	disk := buffertest.NewDisk(2)
+	for i := range 10 { // a segment and a record in each life
+		q := open(t, small(disk, 0))
+		appendN(t, q, i, 1)
+		closeQueue(t, q)
+	}
+	name := filepath.Join(worldDir, "000000000000000a.seg")
+	foreign := disk.Contents("q/000000000000000a.seg")
+	missing, told, _ := w.harm(t, "foreign", func(d *buffertest.Disk) {
+		d.Put(name, foreign)
+	})
+	if missing > 0 || told > 0 {
+		t.Errorf("%d records missing, %d told", missing, told)
+	}
+}

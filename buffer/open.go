@@ -123,7 +123,7 @@ func (q *Queue) load() error {
 	}
 	q.loadSpares(in.spares)
 	q.loadQuarantine(in.aside)
-	q.loadSegments(in.segs)
+	q.loadSegments(q.own(in.segs, st.head.Epoch))
 	torn := false
 	if n := len(q.segs); n > 0 {
 		newest := q.segs[n-1]
@@ -264,14 +264,37 @@ func (q *Queue) loadSegments(files []found) {
 	}
 }
 
+// own leaves out what somebody has copied here from another queue: a segment that is numbered after
+// those of the epoch that the cursors know, begins before them, and is of another epoch. Taken for the
+// newest it would end those.
+func (q *Queue) own(files []found, epoch uint64) []found {
+	var newest segHeader
+	for _, f := range files {
+		if f.ok && f.h.epoch == epoch && f.h.number > newest.number {
+			newest = f.h
+		}
+	}
+	return slices.DeleteFunc(files, func(f found) bool {
+		foreign := f.ok && f.h.epoch != epoch && f.h.number > newest.number && f.h.base < newest.base
+		if foreign {
+			q.putAside(filepath.Join(q.opt.Dir, f.name), f, "a segment of another queue was put aside")
+		}
+		return foreign
+	})
+}
+
 // discard removes a file without an intact header, keeping it in quarantine when there is room.
 func (q *Queue) discard(path string, f found) {
 	q.recovery.Unreadable++
+	q.putAside(path, f, "a queue segment has no intact header and was put aside")
+}
+
+func (q *Queue) putAside(path string, f found, why string) {
 	if q.quarantined < q.maxQuarantine && f.size <= int64(q.opt.SegmentBytes) {
 		if q.fs.Rename(path, filepath.Join(q.opt.Dir, quarantinePrefix+f.name)) == nil {
 			q.quarantined++
 			q.dirDirty = true
-			q.log.Warn("a queue segment has no intact header and was put aside", "path", path)
+			q.log.Warn(why, "path", path)
 			return
 		}
 	}
