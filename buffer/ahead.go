@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// A sync is cheapest where the space of a file was taken before: an overwrite changes no metadata. So
-// the active segment is zeroed ahead of its end, as far as the records of the next seconds will reach
-// and no further: what is zeroed is written twice. A segment that is used again has its space.
+// A sync is cheapest where the file was written before: an overwrite changes no metadata. So the active
+// segment is zeroed ahead of its end, as far as the records of the next seconds will reach and no
+// further: what is zeroed is written twice. A file that is used again need not be.
 const (
 	aheadFor   = 20 * time.Second
 	aheadLeast = 32 << 10  // however few come
@@ -28,13 +28,13 @@ func (p *pace) measure(now int64) {
 	p.since, p.bytes = now, 0
 }
 
-// reach is how far ahead the space is to be taken.
+// reach is how far ahead to zero.
 func (p *pace) reach() int64 { return max(p.ahead, aheadLeast) }
 
-// low tells whether the space ahead comes to its end. q.mu is held.
+// low tells whether what is zeroed comes to its end. q.mu is held.
 func (q *Queue) low() bool {
 	a := q.active
-	return a != nil && q.failing == nil && !a.whole() && a.taken-a.end < q.pace.reach()/4
+	return a != nil && q.failing == nil && !a.whole() && a.zeroed-a.end < q.pace.reach()/4
 }
 
 // runsLow is low for Run.
@@ -44,7 +44,7 @@ func (q *Queue) runsLow() bool {
 	return q.low()
 }
 
-// zeroAhead takes the space that the next records need.
+// zeroAhead zeroes what the next records need.
 func (q *Queue) zeroAhead(stop func() bool) {
 	q.mu.Lock()
 	low := q.low() || q.opt.Preallocate
@@ -55,7 +55,7 @@ func (q *Queue) zeroAhead(stop func() bool) {
 	for low && !stop() {
 		more, err := q.zeroPiece()
 		if err != nil {
-			q.log.Debug("no space could be taken ahead of the records", "err", err)
+			q.log.Debug("the segment could not be zeroed ahead of its records", "err", err)
 		}
 		// By the committer: did another sync fail here, the one that records wait for would not.
 		if !more || q.com.commit(context.Background()) != nil {
@@ -75,7 +75,7 @@ func (q *Queue) zeroPiece() (more bool, err error) {
 		q.mu.Unlock()
 		return false, nil
 	}
-	from := max(s.taken, pages(s.end))
+	from := max(s.zeroed, pages(s.end))
 	to := min(pages(s.end+q.pace.reach()), s.size-pageSize) // the last page has a header
 	if q.opt.Preallocate {
 		to = s.size - pageSize
@@ -88,7 +88,7 @@ func (q *Queue) zeroPiece() (more bool, err error) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	s.taken = max(s.taken, end)
+	s.zeroed = max(s.zeroed, end)
 	if q.active == s && !slices.Contains(q.dirty, s) {
 		q.dirty = append(q.dirty, s)
 	}

@@ -102,14 +102,14 @@ func TestLittleIsZeroedWhereFewRecordsCome(t *testing.T) {
 	})
 }
 
-func TestSpaceIsTakenAheadOfRecordsAtAnyPace(t *testing.T) {
+func TestZeroesAreAheadOfRecordsAtAnyPace(t *testing.T) {
 	for _, rate := range []int{10, 1000, 20000} { // 1.2 KB, 120 KB and 2.4 MB a second
 		synctest.Test(t, func(t *testing.T) {
 			q := open(t, buffer.Options{Dir: "q", FS: buffertest.NewDisk(1), MaxBytes: 1 << 30})
 			paced(t, q, 100, rate, 15, func(second int) {
-				// It may come to its end with the segment, and be taken anew within a second.
+				// It comes to its end with the segment, and begins anew within a second.
 				if ahead, rest := q.Ahead(); second > 2 && ahead < min(int64(rate)*120, rest) {
-					t.Errorf("at %d records a second, after %d s: space for %d bytes", rate, second, ahead)
+					t.Errorf("at %d records a second, after %d s: zeroed for %d bytes", rate, second, ahead)
 				}
 			})
 			closeQueue(t, q)

@@ -19,12 +19,11 @@
 //
 // # Segment, version 1
 //
-// All numbers are little-endian. A segment has a fixed size. Its space is taken and zeroed before it
-// is used, as far ahead as the records of the next seconds will reach, for an overwrite is what a sync
-// makes durable most cheaply; of what lies further ahead of the newest frame there may be nothing on
-// the disk yet, which reads as zeroes. A file that was a segment before has all its space. One that was
-// cut, at an opening or after a failure, is as long as what it holds. The header stands at the
-// beginning and again in the last 64 bytes.
+// All numbers are little-endian. A segment has a fixed size, and its space is reserved where the file
+// system can do that. It is zeroed before it is used, as far ahead as the records of the next seconds
+// will reach, for an overwrite is what a sync makes durable most cheaply. A file that was a segment
+// before need not be. One that was cut, at an opening or after a failure, is as long as what it holds.
+// The header stands at the beginning and again in the last 64 bytes.
 //
 //	offset  size
 //	     0     8  magic "gwq-seg\n"

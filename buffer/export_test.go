@@ -71,13 +71,13 @@ func (q *Queue) WaitDurable(ctx context.Context, seq uint64) error { return q.wa
 // Committer returns a committer's commit.
 func Committer(sync func() error) func(context.Context) error { return newCommitter(sync).commit }
 
-// Ahead returns for how many bytes the active segment's space is taken, and how many still fit into it.
-func (q *Queue) Ahead() (taken, rest int64) {
+// Ahead returns for how many bytes the active segment is zeroed, and how many still fit into it.
+func (q *Queue) Ahead() (zeroed, rest int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	a := q.active
 	if rest = a.limit() - a.end; a.whole() {
 		return rest, rest
 	}
-	return a.taken - a.end, rest
+	return a.zeroed - a.end, rest
 }

@@ -33,6 +33,9 @@ type File interface {
 	io.WriterAt
 	io.Closer
 	Truncate(size int64) error
+	// Reserve makes the file size bytes long, none of them written. Where the file system can do that, and
+	// has it, their space is taken.
+	Reserve(size int64) error
 	Size() (int64, error)
 	// Sync makes the file's bytes and size durable (fdatasync where there is one).
 	Sync() error
@@ -85,6 +88,13 @@ func (f osFile) Size() (int64, error) {
 		return 0, err
 	}
 	return st.Size(), nil
+}
+
+func (f osFile) Reserve(size int64) error {
+	if reserve(f.File, size) == nil {
+		return nil
+	}
+	return f.Truncate(size) // some space may be better than none
 }
 
 func (f osFile) Sync() error { return datasync(f.File) }

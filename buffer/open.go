@@ -184,7 +184,7 @@ func (q *Queue) loadSpares(files []spare) {
 			q.remove(f.path, f.size)
 			continue
 		}
-		f.taken = f.size // as good as ever; at worst some of its syncs cost more, once
+		f.zeroed = f.size // as good as ever; at worst some of its syncs cost more, once
 		q.spares = append(q.spares, f)
 	}
 }
@@ -225,7 +225,7 @@ func (q *Queue) loadSegments(files []found) {
 				q.dirDirty = true
 			}
 		}
-		s := &segment{segHeader: f.h, path: path, fileSize: f.size, taken: f.size, end: f.size - segHeaderLen, ended: f.h.born, dicts: map[uint32]*dictionary{}}
+		s := &segment{segHeader: f.h, path: path, fileSize: f.size, zeroed: f.size, end: f.size - segHeaderLen, ended: f.h.born, dicts: map[uint32]*dictionary{}}
 		s.synced, s.seedv = s.end, s.seed()
 		q.segs = append(q.segs, s)
 	}

@@ -121,9 +121,9 @@ type Queue struct {
 }
 
 type spare struct {
-	path  string
-	size  int64
-	taken int64 // as of a segment
+	path   string
+	size   int64
+	zeroed int64 // as of a segment
 }
 
 type epochSpan struct{ base, epoch uint64 }

@@ -68,7 +68,7 @@ func (q *Queue) release(s *segment) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.making -= size
-	q.spares = append(q.spares, spare{path, size, s.taken})
+	q.spares = append(q.spares, spare{path, size, s.zeroed})
 	q.dirDirty = true
 	return nil
 }
@@ -206,7 +206,7 @@ func (q *Queue) dropAged() {
 	}
 }
 
-// prepare sees to it that the next records find their space taken.
+// prepare sees to it that the next records overwrite something.
 func (q *Queue) prepare(stop func() bool) {
 	q.zeroAhead(stop)
 	q.prepareSpares(stop)

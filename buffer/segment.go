@@ -115,7 +115,7 @@ type segment struct {
 	end  int64  // where the next frame goes, or where reading stops
 
 	synced   int64 // this much is durable
-	taken    int64 // up to here its space is taken, but for the last page, where a header stands
+	zeroed   int64 // up to here it was written before, with zeroes or records; and the last page, with a header
 	fileSize int64 // what it takes of the bound
 	ended    int64 // running time of its last append
 
@@ -145,8 +145,8 @@ func (s *segment) over(now int64) bool { return s.span > 0 && now-s.born > s.spa
 
 func (s *segment) limit() int64 { return s.size - segHeaderLen }
 
-// whole tells whether all of the file's space is taken.
-func (s *segment) whole() bool { return s.taken >= s.size-pageSize }
+// whole tells whether all of the file was written before.
+func (s *segment) whole() bool { return s.zeroed >= s.size-pageSize }
 
 func (s *segment) mark(seq uint64, off int64) {
 	if n := len(s.marks); n == 0 && off-segHeaderLen >= markEvery || n > 0 && off-s.marks[n-1].off >= markEvery {

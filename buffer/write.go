@@ -238,7 +238,7 @@ func (q *Queue) newSegment(base uint64) (_ *segment, err error) {
 		last:      base - 1,
 		end:       segHeaderLen,
 		fileSize:  sp.size,
-		taken:     sp.taken,
+		zeroed:    sp.zeroed,
 		dicts:     map[uint32]*dictionary{},
 		numbers:   map[uint64]uint32{},
 	}
@@ -272,7 +272,7 @@ func (q *Queue) made(size int64) {
 	q.mu.Unlock()
 }
 
-// takeFile returns a file to become a segment: a spare, or a new one, whose space is not taken yet.
+// takeFile returns a file to become a segment: a spare, or a new one, of which nothing is zeroed yet.
 func (q *Queue) takeFile() (f File, sp spare, err error) {
 	size := int64(q.opt.SegmentBytes)
 	q.mu.Lock()
@@ -299,9 +299,9 @@ func (q *Queue) takeFile() (f File, sp spare, err error) {
 	}
 	q.making += size
 	q.nextSpare++
-	sp = spare{path: q.spareName(q.nextSpare), size: size, taken: pageSize}
+	sp = spare{path: q.spareName(q.nextSpare), size: size, zeroed: pageSize}
 	q.mu.Unlock()
-	f, err = q.create(sp.path, size, func(f File) error { return f.Truncate(size) })
+	f, err = q.create(sp.path, size, func(f File) error { return f.Reserve(size) })
 	return f, sp, err
 }
 

@@ -339,6 +339,9 @@ func (f *file) Truncate(size int64) error {
 	return after(cut)
 }
 
+// Reserve implements buffer.File; space is not modelled.
+func (f *file) Reserve(size int64) error { return f.Truncate(size) }
+
 // Sync makes the file's changes durable. When it fails, what was pending is as good as gone: later
 // syncs find nothing to write.
 func (f *file) Sync() error {

@@ -50,7 +50,7 @@ var mutants = []mutant{
 	{"what memory let go counts as durable", []change{{"queue.go", "if done && doubt {", "if false && doubt {"}}},
 	{"a segment that a failure ended keeps its space", []change{{"fail.go", "s.uncut = true", "s.uncut = false"}}},
 	{"a file that is to be a segment is not counted", []change{{"write.go", "q.making += sp.size", "q.making += 0"}, {"write.go", "q.making -= s.fileSize", ""}}},
-	{"zeroes are written over records", []change{{"ahead.go", "from := max(s.taken, pages(s.end))", "from := s.taken"}}},
+	{"zeroes are written over records", []change{{"ahead.go", "from := max(s.zeroed, pages(s.end))", "from := s.zeroed"}}},
 	{"zeroes are written while records are", []change{{"ahead.go", "\tq.appendMu.Lock()\n\tdefer q.appendMu.Unlock()\n", ""}}},
 	{"a damaged frame ends the segment", []change{{"scan.go", "if s.off, fr, n, ok = s.search(s.off + 1); !ok {", "if ok = false; !ok {"}}},
 	{"dictionaries are written once", []change{{"write.go", "for range 2 {", "for range 1 {"}}},

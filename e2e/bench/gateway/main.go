@@ -63,7 +63,7 @@ func run(ctx context.Context, length time.Duration, loads, as []string, silent i
 	if err := rig.BuildTo(binary, "", ""); err != nil {
 		return err
 	}
-	fmt.Println("load             CPU ms/1000  RSS MB  peak   p50 ms   p99 ms   link B/reading (acks)  disk B/reading  first s  polls  %      lost  twice")
+	fmt.Println("load             CPU ms/1000  RSS MB  peak   p50 ms   p99 ms   link B/reading (acks)  disk B/reading (from the start)  first s  polls  %      lost  twice")
 	for _, l := range loads {
 		for _, shape := range as {
 			name := l + " " + shape
@@ -104,6 +104,7 @@ type result struct {
 	rss, peak         int64
 	up, down          int64
 	disk              int64
+	diskAll           float64 // a reading, since the gateway was started
 	first             time.Duration
 	polls             int // within the measured time
 	lost, twice       int
@@ -196,7 +197,9 @@ func (r *result) measure(ctx context.Context, dir, binary string, length time.Du
 	}
 	r.record(false)
 	up2, down2 := proxy.Bytes()
-	r.polls = r.sum(meter) - polls
+	all := r.sum(meter)
+	r.polls = all - polls
+	r.diskAll = float64(b.written) / float64(all*r.readings)
 	r.cpu, r.disk, r.rss, r.peak = b.cpu-a.cpu, b.written-a.written, b.rss, b.peak
 	r.up, r.down = up2-up, down2-down
 
@@ -240,9 +243,9 @@ func (r *result) print(name string) {
 		}
 		return float64(r.latency[int(q*float64(len(r.latency)-1))]) / 1e6
 	}
-	fmt.Printf("%-16s %-12.2f %-7.1f %-6.1f %-8.2f %-8.2f %-6.2f (%.2f)          %-15.1f %-8.2f %-6d %-6.1f %-5d %d\n", name,
+	fmt.Printf("%-16s %-12.2f %-7.1f %-6.1f %-8.2f %-8.2f %-6.2f (%.2f)          %-5.1f (%.1f)                   %-8.2f %-6d %-6.1f %-5d %d\n", name,
 		float64(r.cpu.Microseconds())/n, float64(r.rss)/1e6, float64(r.peak)/1e6, quantile(0.5), quantile(0.99),
-		float64(r.up)/n, float64(r.down)/n, float64(r.disk)/n, r.first.Seconds(), r.polls,
+		float64(r.up)/n, float64(r.down)/n, float64(r.disk)/n, r.diskAll, r.first.Seconds(), r.polls,
 		100*float64(r.polls)/(float64(r.devices-r.silent)*r.length.Seconds()), r.lost, r.twice)
 }
 
