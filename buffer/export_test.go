@@ -81,3 +81,6 @@ func (q *Queue) Ahead() (zeroed, rest int64) {
 	}
 	return a.zeroed - a.end, rest
 }
+
+// Sums returns what sums up stretches of a file.
+func Sums(f File, end int64) func(seed uint32, off, end int64) uint32 { return newSums(f, end).sum }

@@ -19,6 +19,8 @@ type scanner struct {
 	buf    []byte // a window of the file
 	bufOff int64
 	ioErr  error // the disk gave nothing of the last window; its bytes read as zeroes
+	vain   int64 // bytes that were summed up for what was no frame
+	sums   *sums // once that was too much
 
 	// What the last call of next stepped over.
 	skipped bool // anything at all
@@ -82,7 +84,18 @@ func (s *scanner) at(off int64) (frame, int64, bool) {
 	if int64(delta) > s.end || int64(synced) > off || s.base+uint64(delta) < s.expect {
 		return frame{}, 0, false
 	}
+	if s.vain > 8*s.end && !s.shared {
+		if s.sums == nil || s.sums.end != s.end {
+			s.sums = newSums(s.f, s.end)
+		}
+		if sum := le32(h); s.sums.sum(s.seed, off+4, off+n) != sum {
+			return frame{}, 0, false
+		}
+	}
 	fr, ok := openFrame(s.load(off, int(n)), s.seed)
+	if !ok {
+		s.vain += n
+	}
 	return fr, n, ok
 }
 
