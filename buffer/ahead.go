@@ -24,7 +24,8 @@ type pace struct {
 
 // measure ends a period of the measurement.
 func (p *pace) measure(now int64) {
-	p.ahead = p.bytes * int64(aheadFor) / max(now-p.since, int64(time.Second))
+	rate := float64(p.bytes) / max(time.Duration(now-p.since).Seconds(), 1)
+	p.ahead = int64(rate * aheadFor.Seconds())
 	p.since, p.bytes = now, 0
 }
 
