@@ -107,10 +107,40 @@ type passed struct {
 }
 
 // predecessor returns the device's sample before that this destination gets: to name one that it does
-// not get would look like a loss there. What was passed over before a restart is not known any more.
+// not get would look like a loss there.
 func (d *Destination) predecessor(it *item, r *sample.Record) (prev uint64, has bool) {
-	if over, ok := d.passed[chain{r.Sample.Schema.Device, it.lane}]; ok && r.HasPrev && r.Prev == over.seq {
+	if !r.HasPrev {
+		return 0, false
+	}
+	if over, ok := d.passed[chain{r.Sample.Schema.Device, it.lane}]; ok && r.Prev == over.seq {
 		return over.prev, over.hasPrev
 	}
-	return r.Prev, r.HasPrev
+	if over, ok := d.before[r.Prev]; ok {
+		delete(d.before, r.Prev)
+		return over.prev, over.hasPrev
+	}
+	return r.Prev, true
+}
+
+// recall finds out which of the newest samples were passed over, for some may have been before the start.
+func (d *Destination) recall() {
+	if d.o.Recent == nil || !d.o.Formatter.Partial() {
+		return
+	}
+	d.before = make(map[uint64]passed)
+	var r sample.Record
+	err := d.o.Recent(func(rec buffer.Record) error {
+		if d.o.Decoder.Decode(rec.Data, rec.Dict, &r) != nil || d.o.Formatter.Skips(r.Sample.Schema) || d.o.Formatter.Selects(&r.Sample) {
+			return nil // of what cannot be decoded nobody knows whose predecessor it is
+		}
+		over := passed{rec.ID.Seq, r.Prev, r.HasPrev}
+		if before, ok := d.before[r.Prev]; ok && r.HasPrev {
+			over.prev, over.hasPrev = before.prev, before.hasPrev
+		}
+		d.before[rec.ID.Seq] = over
+		return nil
+	})
+	if err != nil {
+		d.log.Warn("what was passed over before the start cannot be read; the first sample of a device may seem to follow a gap", "err", err)
+	}
 }

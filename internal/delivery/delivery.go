@@ -55,6 +55,10 @@ type Options struct {
 	BatchBytes   int           // of encoded samples, at which a batch is full; default 64 KiB
 	BatchWait    time.Duration // how long a batch waits for more; default 1s
 
+	// Recent gives fn the newest records of the queue, those that were delivered too; nil: there is no way
+	// to read them again.
+	Recent func(fn func(buffer.Record) error) error
+
 	Letters *Letters                   // where refused samples are kept; nil: nothing is ever set aside
 	Aside   func(id ID, reason string) // hears of each sample set aside; may be nil
 	Forgot  func(id ID, reason string) // hears of each dead letter that made room for another; may be nil
@@ -95,7 +99,8 @@ type Destination struct {
 	formatted []format.Item
 	dicts     map[string][]byte
 	bars      bars
-	passed    map[chain]passed // the last sample that was passed over
+	passed    map[chain]passed  // the last sample that was passed over
+	before    map[uint64]passed // those that may have been before the start, by their sequence
 	free      []*parcel
 	batches   map[batchKey]*batch
 	firstDue  time.Time // when the first of them is due, at the latest; may be of one that has left
@@ -195,6 +200,7 @@ func (d *Destination) Run(ctx context.Context) error {
 	d.total, d.bytes = newBucket(d.o.MessageRate, now), newBucket(d.o.ByteRate, now)
 	d.backfill = newBucket(d.o.BackfillRate, now)
 	d.pace.reset(d.w.max)
+	d.recall()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	d.catchUp()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"gateway/adapters"
+	"gateway/buffer"
 	"gateway/internal/format"
 	"gateway/internal/sample"
 	"gateway/internal/verify"
@@ -451,6 +452,37 @@ func TestASampleThatIsPassedOverIsNobodysPredecessor(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Nor is one that was passed over before a restart.
+func TestWhatWasPassedOverBeforeARestartIsNobodysPredecessor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, b := newFakeQueue(), newFakeBroker(time.Millisecond)
+		add := func(seq uint64, point int) {
+			r := sample.Record{Boot: 1, Prev: seq - 1, HasPrev: seq > 1, Sample: adapters.Sample{Schema: schemaOf("a"),
+				Readings: []adapters.Reading{{Point: point, Value: adapters.IntValue(int64(seq))}}}}
+			q.appendRaw(sample.Append(nil, &r), sample.EncodeSchema(r.Sample.Schema).Data)
+		}
+		for seq, point := range []int{0, 1, 1, 0, 1, 1} { // of two points, of which the first goes here
+			add(uint64(seq+1), point)
+			q.Ack(ID{Epoch: 7, Seq: uint64(seq + 1)}) // all before the restart
+		}
+		add(7, 1)
+		add(8, 0)
+		recent := func(fn func(buffer.Record) error) error {
+			for _, r := range q.records {
+				if err := fn(r); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		d := run(t, Options{Recent: recent}, q, b, format.Options{Select: format.Selector{Points: []string{"n"}}})
+		drain(t, d, time.Minute)
+		if all := b.all(); len(all) != 1 || !strings.Contains(all[0].payload, `"seq":8,"prev":4,`) {
+			t.Errorf("%+v", all)
+		}
+	})
 }
 
 func TestBatchesFillOrAreDue(t *testing.T) {

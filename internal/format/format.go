@@ -197,6 +197,13 @@ func (f *Formatter) Topic(s *adapters.Schema) (topic string, ok bool) {
 // Skips tells whether nothing of this schema's samples goes to this destination.
 func (f *Formatter) Skips(s *adapters.Schema) bool { return f.info(s).skip }
 
+// Partial tells whether some points of a device may go to this destination and others not.
+func (f *Formatter) Partial() bool {
+	return len(f.o.Select.Points)+len(f.o.Select.Labels) > 0 || slices.ContainsFunc(f.o.Rules, func(r Rule) bool {
+		return r.Skip && len(r.Match.Points)+len(r.Match.Labels) > 0
+	})
+}
+
 // Selects tells whether anything of the sample goes to this destination: the selected points may be
 // missing from it.
 func (f *Formatter) Selects(sample *adapters.Sample) bool {

@@ -120,6 +120,7 @@ func (g *Gateway) newDestination(cfg *config.Destination) (*destination, error) 
 		Clock: g.clock, Decoder: &g.decoder, Window: cfg.Window, Order: delivery.Order(cfg.Order),
 		MessageRate: cfg.MessageRate, ByteRate: float64(cfg.ByteRate), BackfillRate: cfg.BackfillRate,
 		BatchSamples: cfg.Batch.Samples, BatchBytes: int(cfg.Batch.Bytes), BatchWait: cfg.Batch.Wait,
+		Recent:  func(fn func(buffer.Record) error) error { return recent(g.queue, fn) },
 		Letters: letters, Aside: lost(ledger.SetAside), Forgot: lost(ledger.Forgotten),
 		Logger: g.log,
 	})

@@ -165,19 +165,24 @@ func (g *Gateway) openQueue() error {
 	return nil
 }
 
-// lastOfDevices finds the sequence of each device's latest sample, so that the next one can name it.
-// It reads the newest segments only: a device that has been silent for longer begins anew.
-func lastOfDevices(q *buffer.Queue, line *timeline) (map[string]uint64, error) {
-	const depth = 20_000 // samples; a device that is older than so many begins anew
-	last := map[string]uint64{}
+// recent calls fn with the newest records.
+func recent(q *buffer.Queue, fn func(buffer.Record) error) error {
+	const depth = 20_000 // a device that is older than so many samples begins anew
 	st := q.Stats()
 	from := buffer.ID{Epoch: st.First.Epoch, Seq: st.First.Seq}
 	if st.Last.Seq > depth {
 		from.Seq = max(from.Seq, st.Last.Seq-depth)
 	}
+	return q.Records(from, fn)
+}
+
+// lastOfDevices finds the sequence of each device's latest sample, so that the next one can name it.
+// It reads the newest segments only: a device that has been silent for longer begins anew.
+func lastOfDevices(q *buffer.Queue, line *timeline) (map[string]uint64, error) {
+	last := map[string]uint64{}
 	var dec sample.Decoder
 	var r sample.Record
-	err := q.Records(from, func(rec buffer.Record) error {
+	err := recent(q, func(rec buffer.Record) error {
 		if dec.Decode(rec.Data, rec.Dict, &r) == nil { // what cannot be decoded has no device
 			last[r.Sample.Schema.Device] = rec.ID.Seq
 			line.note(rec.ID.Seq, ledger.Moment{Boot: r.Boot, At: r.Sample.Time})
