@@ -169,6 +169,7 @@ func (c *conn) loop() (err error) {
 			w.pub.now = c.b.now()
 			if w.pub.now-c.heard.Load() > quietTime {
 				c.b.stepBack()
+				w.quiet = true
 			}
 			c.heard.Store(w.pub.now)
 		}
@@ -196,6 +197,10 @@ func (b *Broker) stepBack() {
 		b.steppedBack.Store(false)
 	}
 }
+
+// secondLook is how long a message that nobody is to have waits, on a connection that was quiet, for somebody whose
+// SUBSCRIBE may be under way: on a machine that is busy stepBack is not enough.
+const secondLook = 100 * time.Microsecond
 
 func (c *conn) handle(w *worker, f packet.Frame) error {
 	switch f.Type {

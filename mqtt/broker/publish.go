@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"strings"
 
 	"gateway/mqtt"
@@ -32,6 +33,13 @@ func (c *conn) onPublish(w *worker, f packet.Frame) error {
 	p.take(p.now)
 	w.published++
 	r := c.route(p.p.Topic)
+	if len(r.targets) == 0 && w.quiet && !p.retain {
+		w.quiet = false
+		for c.b.fresh(r) && c.b.now()-p.now < int64(secondLook) {
+			runtime.Gosched()
+		}
+		r = c.route(p.p.Topic)
+	}
 	id := p.p.ID
 	refused := r.refused
 	if o.MaxPayload > 0 && len(p.p.Payload) > o.MaxPayload {

@@ -13,6 +13,8 @@ type worker struct {
 	pub   publication
 	dirty []*conn
 
+	quiet bool // the connection was, and nothing that it says now has waited for others
+
 	received, sent, published int64 // packets, PUBLISH packets, messages; summed up at the end
 	picked                    []target
 	owed                      []byte // who is owed the message at hand, as a record has it
@@ -34,6 +36,7 @@ func (w *worker) done() {
 	st.sent.Add(w.sent)
 	st.published.Add(w.published)
 	w.received, w.sent, w.published = 0, 0, 0
+	w.quiet = false
 	w.pub.reset()
 	w.b.workers.Put(w)
 }
