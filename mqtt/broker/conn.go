@@ -183,25 +183,6 @@ func (c *conn) loop() (err error) {
 	}
 }
 
-// quietTime is how long a connection has said nothing when it is worth a moment to find out who spoke first: longer
-// than any that is at work.
-const quietTime = int64(20 * time.Millisecond)
-
-// stepBack lets one go first that was ready to run just before. The order between connections is nobody's
-// promise, but people count on it: one client subscribes, and another that was told so publishes. Of
-// connections that became readable together the runtime wakes the last one first, so that the first to
-// wake gives way, once, and the others do not.
-func (b *Broker) stepBack() {
-	if b.steppedBack.CompareAndSwap(false, true) {
-		runtime.Gosched()
-		b.steppedBack.Store(false)
-	}
-}
-
-// secondLook is how long a message that nobody is to have waits, on a connection that was quiet, for somebody whose
-// SUBSCRIBE may be under way: on a machine that is busy stepBack is not enough.
-const secondLook = 100 * time.Microsecond
-
 func (c *conn) handle(w *worker, f packet.Frame) error {
 	switch f.Type {
 	case packet.PUBLISH:

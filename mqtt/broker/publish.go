@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"runtime"
 	"strings"
 
 	"gateway/mqtt"
@@ -33,12 +32,8 @@ func (c *conn) onPublish(w *worker, f packet.Frame) error {
 	p.take(p.now)
 	w.published++
 	r := c.route(p.p.Topic)
-	if len(r.targets) == 0 && w.quiet && !p.retain {
-		w.quiet = false
-		for c.b.fresh(r) && c.b.now()-p.now < int64(secondLook) {
-			runtime.Gosched()
-		}
-		r = c.route(p.p.Topic)
+	if len(r.targets) == 0 {
+		r = c.lookAgain(w, r)
 	}
 	id := p.p.ID
 	refused := r.refused
