@@ -94,7 +94,11 @@ func (f osFile) Reserve(size int64) error {
 	if reserve(f.File, size) == nil {
 		return nil
 	}
-	return f.Truncate(size) // some space may be better than none
+	// What little there was is given back: others may need it before this file does.
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	return f.Truncate(size)
 }
 
 func (f osFile) Sync() error { return datasync(f.File) }
