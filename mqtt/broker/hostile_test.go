@@ -230,6 +230,24 @@ func TestSubscriptionsAreBounded(t *testing.T) {
 	}
 }
 
+// The levels of a retained message's topic count for what they take in the tree, and are given back with it.
+func TestDeepRetainedTopicsCountForTheirLevels(t *testing.T) {
+	b := start(t, Options{Limits: Limits{RetainedBytes: 20_000}})
+	c := join(t, b, mqtt.V5, "c")
+	deep := func(first string) string { return first + strings.Repeat("/", 100) }
+	c.publish(deep("a"), "1", 1, asRetained)
+	c.publish(deep("b"), "1", 1, asRetained)
+	c.publish("flat", "1", 1, asRetained)
+	if n := b.Stats().Retained; n != 2 {
+		t.Errorf("%d are retained, want one deep and one flat", n)
+	}
+	c.publish(deep("a"), "", 1, asRetained)
+	c.publish(deep("b"), "1", 1, asRetained)
+	if n := b.Stats().Retained; n != 2 {
+		t.Errorf("%d are retained once there is room, want 2", n)
+	}
+}
+
 // Identifiers and wills are bounded, too; and whatever becomes of a client, what it took is given back.
 func TestIdentifiersAndWillsAreBounded(t *testing.T) {
 	store := &memStore{}

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -35,9 +36,9 @@ func (r *retained) set(m *message, l *Limits, log func(m *message)) bool {
 		}
 		return true
 	}
-	count, bytes := r.count+1, r.bytes+m.size()
+	count, bytes := r.count+1, r.bytes+retainedSize(m)
 	if old != nil {
-		count, bytes = r.count, bytes-old.size()
+		count, bytes = r.count, bytes-retainedSize(old)
 	}
 	if count > l.Retained || bytes > l.RetainedBytes {
 		return false
@@ -50,6 +51,9 @@ func (r *retained) set(m *message, l *Limits, log func(m *message)) bool {
 	log(m)
 	return true
 }
+
+// retainedSize is what a retained message counts for, with the levels of its topic.
+func retainedSize(m *message) int { return m.size() + levelBytes*strings.Count(m.Topic, "/") }
 
 // state keeps a message of the broker's own, which does not count for the limits and is not stored. It
 // reports whether it differs from the one before.
@@ -66,7 +70,7 @@ func (r *retained) state(m *message) bool {
 
 func (r *retained) forget(n *node[*message]) {
 	r.count--
-	r.bytes -= n.val.size()
+	r.bytes -= retainedSize(n.val)
 	r.n.Store(int64(r.count))
 	n.val = nil
 	r.tree.prune(n, noMessage)

@@ -25,10 +25,7 @@ type subscription struct {
 
 // cost is what a filter counts for where subscriptions are bounded: 1 for each KiB that it takes at most, which is 1 for
 // any but a very long one or one of many levels.
-func cost(filter string) int {
-	const node = 128 // bytes that a level takes in the tree
-	return 1 + (len(filter)+node*strings.Count(filter, "/"))/1024
-}
+func cost(filter string) int { return 1 + (len(filter)+levelBytes*strings.Count(filter, "/"))/1024 }
 
 // subscribers are those of one filter.
 type subscribers struct {

@@ -19,6 +19,9 @@ type node[V any] struct {
 	many   map[string]*node[V] // and then
 }
 
+// levelBytes is what a node takes, at least, that serves one path alone.
+const levelBytes = 128
+
 // manyChildren is the number of children from which a map finds one faster than a scan does.
 const manyChildren = 8
 
