@@ -190,7 +190,8 @@ func (c *conn) authenticate(p *packet.Connect) (mqtt.ReasonCode, error) {
 	case AnonymousAlways:
 		allowed = true
 	case AnonymousLoopback:
-		allowed = local(c.client.Addr)
+		ws, web := c.nc.(*wsConn)
+		allowed = local(c.client.Addr) && !(web && ws.stranger)
 	}
 	if !allowed {
 		return mqtt.NotAuthorized, errors.New("anonymous clients are not allowed here")

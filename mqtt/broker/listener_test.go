@@ -198,6 +198,37 @@ func TestListeners(t *testing.T) {
 	}
 }
 
+// A web page that a browser on this machine shows is as strange as the machine that it came from, whatever address it
+// connects from: it needs a password.
+func TestAWebPageIsNotThisMachine(t *testing.T) {
+	b := start(t, Options{Listen: []Listener{{Address: "127.0.0.1:0", WebSocket: true}}})
+	until(t, "it listens", func() bool { return b.Addrs()[0] != nil })
+	for origin, want := range map[string]mqtt.ReasonCode{
+		"":                              mqtt.Success,
+		"http://localhost:8080":         mqtt.Success,
+		"http://panel.localhost":        mqtt.Success,
+		"http://127.0.0.1":              mqtt.Success,
+		"http://[::1]:8080":             mqtt.Success,
+		"https://evil.example":          mqtt.NotAuthorized,
+		"http://localhost.evil.example": mqtt.NotAuthorized,
+		"null":                          mqtt.NotAuthorized, // a sandboxed frame, a file
+	} {
+		header := http.Header{}
+		if origin != "" {
+			header.Set("Origin", origin)
+		}
+		ws, _, err := websocket.Dial(t.Context(), "ws://"+b.Addrs()[0].String(), &websocket.DialOptions{Subprotocols: []string{"mqtt"}, HTTPHeader: header})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := newPeer(t, websocket.NetConn(t.Context(), ws, websocket.MessageBinary), mqtt.V5)
+		p.send(&packet.Connect{Version: mqtt.V5, CleanStart: true})
+		if ack := expect[*packet.Connack](p); ack.Code != want {
+			t.Errorf("origin %q: %s, want %s", origin, ack.Code, want)
+		}
+	}
+}
+
 func TestWebSocketNeedsItsSubprotocolAndBinaryFrames(t *testing.T) {
 	b := start(t, Options{Listen: []Listener{{Address: "127.0.0.1:0", WebSocket: true}}})
 	until(t, "it listens", func() bool { return b.Addrs()[0] != nil })

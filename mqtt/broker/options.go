@@ -102,7 +102,7 @@ func (l Listener) network() string {
 type Anonymity uint8
 
 const (
-	AnonymousLoopback Anonymity = iota // those on this machine
+	AnonymousLoopback Anonymity = iota // those on this machine, but no web page of another
 	AnonymousAlways
 	AnonymousNever
 )

@@ -8,6 +8,8 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -94,7 +96,8 @@ func (l *wsListener) Close() error {
 func (l *wsListener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
 		Subprotocols: []string{"mqtt", "mqttv3.1"},
-		// Pages of other origins may connect: a client proves who it is in CONNECT, not by cookies.
+		// Pages of other origins may connect: a client proves who it is in CONNECT, not by cookies. What counts
+		// as this machine's own is another matter, see ofAStranger.
 		InsecureSkipVerify: true,
 		CompressionMode:    websocket.CompressionDisabled,
 	})
@@ -113,12 +116,29 @@ func (l *wsListener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		nc.local = a
 	}
 	nc.remote = remoteAddr(r.RemoteAddr)
+	nc.stranger = ofAStranger(r.Header.Get("Origin"))
 	select {
 	case l.conns <- nc:
 		<-nc.closed // the handler's end would close the connection
 	case <-l.done:
 		nc.Close()
 	}
+}
+
+// ofAStranger tells whether it is a page that connects, and none of this machine's own: then an address of this
+// machine says only where the browser runs. The Host header proves nothing, since a page's server chooses where its
+// name leads.
+func ofAStranger(origin string) bool {
+	if origin == "" {
+		return false // no browser
+	}
+	u, err := url.Parse(origin)
+	if err != nil {
+		return true
+	}
+	name := strings.ToLower(u.Hostname())
+	ip := net.ParseIP(name)
+	return name != "localhost" && !strings.HasSuffix(name, ".localhost") && !ip.IsLoopback()
 }
 
 // remoteAddr is the address of an HTTP client; a Unix socket's has none.
@@ -139,6 +159,7 @@ type wsConn struct {
 	cancel        context.CancelFunc
 	tls           *tls.ConnectionState
 	local, remote net.Addr
+	stranger      bool // a page of another machine's, in a browser that may be on this one
 	once          sync.Once
 	closed        chan struct{}
 }
