@@ -2,7 +2,7 @@ package broker
 
 import "syscall"
 
-// pause waits for gatherTime. The runtime's own timers are too coarse for it: a process that has nothing else
+// pause gives everybody else gatherTime, and keeps no processor busy. The runtime's own timers are too coarse for it: a process that has nothing else
 // to do sleeps for a millisecond at least.
 func pause() {
 	t := syscall.NsecToTimespec(int64(gatherTime))

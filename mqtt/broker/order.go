@@ -22,18 +22,17 @@ func (b *Broker) stepBack() {
 	}
 }
 
-// secondLook is how long a message that nobody is to have waits for somebody whose SUBSCRIBE may be under way: where
-// another processor has woken that connection, stepBack is not enough.
-const secondLook = int64(100 * time.Microsecond)
-
-// lookAgain returns the route of w.pub, whose route had no targets, once that has changed or time is up. A retained
-// message need not wait, for who comes later finds it.
+// lookAgain returns the route of w.pub, whose route had no targets, after a moment: where another processor has woken
+// the connection of somebody whose SUBSCRIBE is under way, stepBack is not enough. A retained message need not wait,
+// for who comes later finds it.
 func (c *conn) lookAgain(w *worker, r *route) *route {
 	if !w.quiet || w.pub.retain {
 		return r
 	}
 	w.quiet = false
-	for c.b.fresh(r) && c.b.now()-w.pub.now < secondLook {
+	runtime.Gosched()
+	if c.b.fresh(r) {
+		pause()
 		runtime.Gosched()
 	}
 	return c.route(r.topic)
