@@ -28,18 +28,24 @@ func operations(t *testing.T, opt buffer.Options) int {
 }
 
 // sizes are segments of one page, for many rolls, and of some, which are zeroed ahead of the records.
-var sizes = map[string]buffer.Options{"rolls": smallOptions(), "zeroes": zeroedOptions()}
+var sizes = []struct {
+	name string
+	opt  buffer.Options
+}{
+	{"rolls", smallOptions()},
+	{"zeroes", zeroedOptions()},
+}
 
 func TestPowerCutAtEveryOperation(t *testing.T) {
-	for size, opt := range sizes {
-		n := operations(t, opt)
+	for _, size := range sizes {
+		n := operations(t, size.opt)
 		for cut := range n {
 			disk := buffertest.NewDisk(uint64(cut))
 			disk.CutAt(cut)
-			w := newWorld(t, disk, 1, opt, "a", "b")
+			w := newWorld(t, disk, 1, size.opt, "a", "b")
 			w.workload()
 			for i, fate := range fates {
-				t.Run(fmt.Sprint(size, "/", cut, "/", i), func(t *testing.T) {
+				t.Run(fmt.Sprint(size.name, "/", cut, "/", i), func(t *testing.T) {
 					after := w.after(t, disk.Crash(fate, uint64(cut*10+i)))
 					after.check()
 					after.check() // once more, after a proper close
@@ -88,11 +94,11 @@ var faults = []struct {
 }
 
 func TestEveryOperationFails(t *testing.T) {
-	for size, opt := range sizes {
-		n := operations(t, opt)
+	for _, size := range sizes {
+		n := operations(t, size.opt)
 		for _, f := range faults {
 			for at := range n {
-				t.Run(fmt.Sprint(size, "/", f.name, "/", at), func(t *testing.T) {
+				t.Run(fmt.Sprint(size.name, "/", f.name, "/", at), func(t *testing.T) {
 					disk := buffertest.NewDisk(uint64(at))
 					disk.Fault(func(n int, op buffertest.Op, _ string) error {
 						if n < at || n-at >= f.ops {
@@ -103,7 +109,7 @@ func TestEveryOperationFails(t *testing.T) {
 						}
 						return f.err
 					})
-					w := newWorld(t, disk, 1, opt, "a", "b")
+					w := newWorld(t, disk, 1, size.opt, "a", "b")
 					w.workload()
 					// What was handed to a consumer, or said to be durable, stays; and with the disk mended a
 					// queue that is still open writes on.
@@ -200,7 +206,7 @@ func TestDiskTakesCursorsButNoRecords(t *testing.T) {
 // TestRandomLives runs long lives with crashes, kills, failures and restarts in any order.
 func TestRandomLives(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		opt := sizes[rapid.SampledFrom([]string{"rolls", "zeroes"}).Draw(rt, "size")]
+		opt := rapid.SampledFrom(sizes).Draw(rt, "size").opt
 		opt.MaxBytes += int64(rapid.IntRange(0, 20).Draw(rt, "segments")) * 4096
 		if rapid.Bool().Draw(rt, "refuse") {
 			opt.Full = buffer.RefuseNewest

@@ -112,7 +112,7 @@
 //	cursors in one slot                                     TestPowerCutAtEveryOperation
 //	cursor not synced                                       TestPowerCutAtEveryOperation
 //	cursors stay in a file that fails                       TestCursorsThatCannotBeWrittenMoveToAnotherFile
-//	a cursor forgets the epoch of a segment that is gone    TestPowerCutAtEveryOperation
+//	a cursor forgets the epoch of a segment that is gone    TestASegmentThatACrashBringsBackIsNotDeliveredAgain
 //	cursor not set back to what survived                    TestACursorBeyondARestoredTailSkipsNothingNew
 //	a cursor of an unknown epoch counts                     TestACursorOfAnUnknownEpochSkipsNothing
 //	the epoch stays                                         TestPowerCutAtEveryOperation
