@@ -29,6 +29,24 @@ func Write(path string, data []byte) (err error) {
 	return syncDir(filepath.Dir(path))
 }
 
+// MkdirAll makes dir and what it lies in, where it is not there, so that a power cut does not take it
+// away again with what was written into it.
+func MkdirAll(dir string, mode os.FileMode) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := MkdirAll(parent, mode); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, mode); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return syncDir(parent)
+}
+
 func syncDir(dir string) error {
 	if runtime.GOOS == "windows" {
 		return nil // directories cannot be synced there; NTFS journals the rename

@@ -38,3 +38,18 @@ func TestAFailureKeepsTheOldContent(t *testing.T) {
 		t.Error("no error for a directory that is not there")
 	}
 }
+
+func TestDirectoriesAreMadeOnce(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "b")
+	for range 2 {
+		if err := MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Write(filepath.Join(dir, "f"), nil); err != nil {
+		t.Error(err)
+	}
+	if err := MkdirAll(filepath.Join(dir, "f", "c"), 0o700); err == nil {
+		t.Error("no error for a directory in a file")
+	}
+}

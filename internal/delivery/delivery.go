@@ -62,6 +62,7 @@ type Options struct {
 	Letters *Letters                   // where refused samples are kept; nil: nothing is ever set aside
 	Aside   func(id ID, reason string) // hears of each sample set aside; may be nil
 	Forgot  func(id ID, reason string) // hears of each dead letter that made room for another; may be nil
+	Keep    func() error               // makes durable what Aside and Forgot heard; may be nil
 	Logger  *slog.Logger
 }
 
@@ -99,6 +100,7 @@ type Destination struct {
 	formatted []format.Item
 	dicts     map[string][]byte
 	bars      bars
+	pile      pile
 	passed    map[chain]passed  // the last sample that was passed over
 	before    map[uint64]passed // those that may have been before the start, by their sequence
 	free      []*parcel
@@ -212,6 +214,7 @@ func (d *Destination) Run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			d.digest(time.Now())
+			d.setAside(now, true)
 			d.report()
 			return nil
 		case errors.Is(err, buffer.ErrClosed) || errors.Is(err, buffer.ErrForgotten):
@@ -305,8 +308,8 @@ func (d *Destination) acknowledge(p *parcel) {
 	for i := range p.items {
 		if it := &p.items[i]; it.letter == 0 {
 			d.o.Source.Ack(it.id)
-		} else if err := d.o.Letters.Delivered(it.letter); err != nil {
-			d.log.Warn("a dead letter was delivered and cannot be removed; it may be sent once more", "err", err)
+		} else if err := d.o.Letters.Settled(it.letter); err != nil {
+			d.log.Warn("dead letters were sent again and their file cannot be removed; they may be sent once more", "err", err)
 		}
 	}
 }
@@ -330,7 +333,7 @@ func (d *Destination) liveHeld() (n int) {
 			n += len(b.items)
 		}
 	}
-	for _, list := range [][]*parcel{d.w.inFlight, d.w.again, d.w.suspects} {
+	for _, list := range [][]*parcel{d.w.inFlight, d.w.again, d.w.suspects, d.pile.parcels} {
 		for _, p := range list {
 			if p.items[0].lane == buffer.Live {
 				n += len(p.items)
@@ -350,19 +353,20 @@ func (d *Destination) fill(ctx context.Context, now time.Time) (time.Duration, e
 		d.catchUp()
 		d.retryLetters()
 	}
-	pause := maxPause
+	d.setAside(now, false)
 	for ctx.Err() == nil {
+		pause := max(0, d.untilAside(now))
 		if wait := max(d.total.wait(now), d.bytes.wait(now)); wait > 0 {
 			return min(pause, wait), nil
 		}
 		p, wait, err := d.pick(now)
 		if err != nil {
-			return maxPause, err
+			return pause, err
 		}
 		if p == nil {
-			pause = min(pause, wait)
+			d.setAside(now, d.draining())
 			d.finishDrains()
-			return pause, nil
+			return max(0, min(wait, d.untilAside(time.Now()))), nil
 		}
 		d.send(ctx, p)
 		d.digest(now)

@@ -152,7 +152,6 @@ func (s *strict) Publish(ctx context.Context, m *mqtt.Message, done func(error))
 	return s.fakeBroker.Publish(ctx, m, done)
 }
 
-// It was given to the publisher again at once, for ever, and nothing else was.
 // A topic that is refused for good costs the others nothing: it is tried now and then, and what it gets
 // meanwhile is set aside unsent.
 func TestATopicThatIsAlwaysRefusedIsBarred(t *testing.T) {
@@ -215,6 +214,7 @@ func TestATopicThatIsAlwaysRefusedIsBarred(t *testing.T) {
 	})
 }
 
+// It was given to the publisher again at once, for ever, and nothing else was.
 func TestAMessageThatThePublisherDoesNotTakeIsSetAside(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

@@ -1,10 +1,9 @@
 package delivery
 
 import (
-	"encoding/binary"
+	"cmp"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,38 +14,48 @@ import (
 	"gateway/internal/atomicfile"
 )
 
-// A Letter is a sample that a broker refused while it took others, kept so that it can be sent again
-// when the reason is mended.
+// Letters is the store of one destination: a directory, bounded by the number of letters; the oldest
+// make room. It is used by one goroutine; the command that asks for a retry is another process.
 //
-// Each is a file of its own, NUMBER.letter, and NUMBER.retry once it is to be sent again. All numbers
-// are little endian:
-//
-//	file   = magic "GWLETTER" version (4 bytes, now 1) length (4 bytes, of the body) body
-//	         CRC-32C (4 bytes, of all before it)
-//	body   = epoch (8 bytes) seq (8 bytes) bytes(reason) bytes(data) bytes(dict)
-//	bytes  = length (4 bytes), content
-type Letter struct {
-	Number     uint64
-	ID         ID
-	Reason     string
-	Data, Dict []byte // of the record
+// Letters that were set aside together share a file and its sync: FIRST-LAST.letter, by their numbers,
+// or NUMBER.letter where it is one; .retry instead of .letter once they are to be sent again.
+type Letters struct {
+	dir     string
+	max     int
+	next    uint64
+	surplus []letterFile
+	out     map[uint64]*retried // being sent again, by the letter's number
+	looked  time.Time
+	write   func(path string, data []byte) error // durable when it returns nil
 }
 
-// Letters is the store of one destination: a directory, bounded by number; the oldest makes room.
-// It is used by one goroutine; the command that asks for a retry is another process.
-type Letters struct {
-	dir    string
-	max    int
-	next   uint64
-	out    map[uint64]bool // being sent again
-	looked time.Time
+// A letterFile is the name of a file of letters.
+type letterFile struct {
+	first, last uint64
+	suffix      string
+}
+
+func (f letterFile) count() int { return int(f.last - f.first + 1) }
+
+func (f letterFile) name() string {
+	name := strconv.FormatUint(f.first, 10)
+	if f.last > f.first {
+		name += "-" + strconv.FormatUint(f.last, 10)
+	}
+	return name + f.suffix
+}
+
+// retried is a file whose letters are being sent again.
+type retried struct {
+	letterFile
+	left    int // letters of which nobody knows yet what becomes of them
+	damaged bool
 }
 
 const (
-	letterMagic   = "GWLETTER"
-	letterVersion = 1
 	letterSuffix  = ".letter"
 	retrySuffix   = ".retry"
+	damagedSuffix = ".damaged"
 
 	// MaxLetters is how many letters a store keeps unless told otherwise.
 	MaxLetters = 1000
@@ -54,79 +63,115 @@ const (
 	retryEvery = 2 * time.Second
 )
 
-var errLetter = errors.New("delivery: damaged dead letter")
-
 // LettersDir returns the directory of a destination's store below the gateway's data directory.
 func LettersDir(data, destination string) string {
 	return filepath.Join(data, "dead-letters", destination)
 }
 
 // OpenLetters opens the store in dir, which is made when the first letter comes.
-func OpenLetters(dir string, max int) (*Letters, error) {
-	if max <= 0 {
-		max = MaxLetters
+func OpenLetters(dir string, limit int) (*Letters, error) {
+	if limit <= 0 {
+		limit = MaxLetters
 	}
-	l := &Letters{dir: dir, max: max, next: 1, out: map[uint64]bool{}}
-	for _, suffix := range []string{letterSuffix, retrySuffix} {
-		numbers, err := letterNumbers(dir, suffix)
+	l := &Letters{dir: dir, max: limit, next: 1, out: map[uint64]*retried{}, write: atomicfile.Write}
+	for _, suffix := range []string{letterSuffix, retrySuffix, damagedSuffix} {
+		files, err := letterFiles(dir, suffix)
 		if err != nil {
 			return nil, err
 		}
-		if n := len(numbers); n > 0 && numbers[n-1] >= l.next {
-			l.next = numbers[n-1] + 1
+		for _, f := range files {
+			l.next = max(l.next, f.last+1)
 		}
 	}
 	return l, nil
 }
 
-// letterNumbers lists the letters with a suffix in ascending order.
-func letterNumbers(dir, suffix string) ([]uint64, error) {
+// letterFiles lists the files with a suffix, the oldest first.
+func letterFiles(dir, suffix string) ([]letterFile, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {
 		return nil, fmt.Errorf("delivery: dead letters: %w", err)
 	}
-	var numbers []uint64
+	var files []letterFile
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), suffix)
-		if n, err := strconv.ParseUint(name, 10, 64); ok && err == nil {
-			numbers = append(numbers, n)
+		if !ok {
+			continue
+		}
+		first, last, several := strings.Cut(name, "-")
+		if !several {
+			last = first
+		}
+		a, e1 := strconv.ParseUint(first, 10, 64)
+		b, e2 := strconv.ParseUint(last, 10, 64)
+		if e1 == nil && e2 == nil && a <= b {
+			files = append(files, letterFile{a, b, suffix})
 		}
 	}
-	slices.Sort(numbers)
-	return numbers, nil
+	slices.SortFunc(files, func(a, b letterFile) int { return cmp.Compare(a.first, b.first) })
+	return files, nil
 }
 
-func (l *Letters) path(n uint64, suffix string) string {
-	return filepath.Join(l.dir, strconv.FormatUint(n, 10)+suffix)
+func (l *Letters) path(f letterFile) string { return filepath.Join(l.dir, f.name()) }
+
+// together is how many letters should go into a file at most: a whole file makes room at a time.
+func (l *Letters) together() int { return max(1, l.max/4) }
+
+// Put keeps letters durably, in one file.
+func (l *Letters) Put(letters []Letter) error {
+	var data []byte
+	for i := range letters {
+		data = appendLetter(data, &letters[i])
+	}
+	f := letterFile{l.next, l.next + uint64(len(letters)) - 1, letterSuffix}
+	err := atomicfile.MkdirAll(l.dir, 0o750)
+	if err == nil {
+		err = l.write(l.path(f), data)
+	}
+	if err != nil {
+		return fmt.Errorf("delivery: dead letters: %w", err)
+	}
+	l.next = f.last + 1
+	return nil
 }
 
-// Put keeps a letter durably and returns those that had to go for it.
-func (l *Letters) Put(x Letter) (forgotten []Letter, err error) {
-	if err := os.MkdirAll(l.dir, 0o750); err != nil {
-		return nil, fmt.Errorf("delivery: dead letters: %w", err)
-	}
-	if err := atomicfile.Write(l.path(l.next, letterSuffix), appendLetter(nil, &x)); err != nil {
-		return nil, fmt.Errorf("delivery: dead letters: %w", err)
-	}
-	l.next++
-	numbers, err := letterNumbers(l.dir, letterSuffix)
+// Surplus returns the oldest letters, those that are too many; Discard removes them.
+func (l *Letters) Surplus() (old []Letter, err error) {
+	files, err := letterFiles(l.dir, letterSuffix)
 	if err != nil {
 		return nil, err
 	}
-	for len(numbers) > l.max {
-		old, err := readLetter(l.path(numbers[0], letterSuffix))
-		if err != nil {
-			old = Letter{Reason: err.Error()}
-		}
-		if err := os.Remove(l.path(numbers[0], letterSuffix)); err != nil {
-			return forgotten, fmt.Errorf("delivery: dead letters: %w", err)
-		}
-		forgotten = append(forgotten, old)
-		numbers = numbers[1:]
+	n := 0
+	for _, f := range files {
+		n += f.count()
 	}
-	return forgotten, nil
+	l.surplus = l.surplus[:0]
+	for _, f := range files {
+		if n <= l.max {
+			break
+		}
+		letters, err := readLetters(l.path(f), f.first)
+		for len(letters) < f.count() {
+			letters = append(letters, Letter{Number: f.first + uint64(len(letters)), Reason: err.Error()})
+		}
+		old = append(old, letters...)
+		l.surplus = append(l.surplus, f)
+		n -= f.count()
+	}
+	return old, nil
+}
+
+// Discard removes what Surplus returned.
+func (l *Letters) Discard() error {
+	for _, f := range l.surplus {
+		if err := os.Remove(l.path(f)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("delivery: dead letters: %w", err)
+		}
+	}
+	l.surplus = l.surplus[:0]
+	return nil
 }
 
 // Retries returns the letters that are to be sent again and are not being sent yet. It looks at the
@@ -136,134 +181,87 @@ func (l *Letters) Retries() ([]Letter, error) {
 		return nil, nil
 	}
 	l.looked = time.Now()
-	numbers, err := letterNumbers(l.dir, retrySuffix)
+	files, err := letterFiles(l.dir, retrySuffix)
 	var letters []Letter
-	for _, n := range numbers {
-		if l.out[n] {
+	for _, f := range files {
+		if l.out[f.first] != nil {
 			continue
 		}
-		x, e := readLetter(l.path(n, retrySuffix))
-		if e != nil {
-			// Kept for whoever wants to see it, and not looked at again.
-			err = errors.Join(err, e, os.Rename(l.path(n, retrySuffix), l.path(n, ".damaged")))
-			continue
+		found, e := readLetters(l.path(f), f.first)
+		r := &retried{f, len(found), e != nil}
+		if err = errors.Join(err, e); len(found) == 0 {
+			err = errors.Join(err, l.remove(r))
 		}
-		x.Number = n
-		l.out[n] = true
-		letters = append(letters, x)
+		for i := range found {
+			l.out[found[i].Number] = r
+		}
+		letters = append(letters, found...)
 	}
 	return letters, err
 }
 
-// Delivered removes a letter that was sent again and acknowledged.
-func (l *Letters) Delivered(n uint64) error {
-	delete(l.out, n)
-	if err := os.Remove(l.path(n, retrySuffix)); err != nil {
-		return fmt.Errorf("delivery: dead letters: %w", err)
+// Settled notes that a letter that was sent again is acknowledged, or is in the store anew. Its file
+// goes when that is so of all letters in it.
+func (l *Letters) Settled(number uint64) error {
+	r := l.out[number]
+	if r == nil {
+		return nil
 	}
-	return nil
+	if r.left--; r.left > 0 {
+		return nil
+	}
+	for n := r.first; n <= r.last; n++ {
+		delete(l.out, n)
+	}
+	return l.remove(r)
 }
 
-// Returned keeps a letter that was refused once more.
-func (l *Letters) Returned(n uint64) error {
-	if err := os.Rename(l.path(n, retrySuffix), l.path(n, letterSuffix)); err != nil {
+// remove removes a file that is done with. One with damage is kept for whoever wants to see it, and
+// not looked at again.
+func (l *Letters) remove(r *retried) (err error) {
+	if r.damaged {
+		kept := r.letterFile
+		kept.suffix = damagedSuffix
+		err = os.Rename(l.path(r.letterFile), l.path(kept))
+	} else {
+		err = os.Remove(l.path(r.letterFile))
+	}
+	if err != nil {
 		return fmt.Errorf("delivery: dead letters: %w", err)
 	}
-	delete(l.out, n)
 	return nil
 }
 
 // ListLetters returns the letters kept in dir, oldest first, without those that are to be sent again.
 func ListLetters(dir string) ([]Letter, error) {
-	numbers, err := letterNumbers(dir, letterSuffix)
+	files, err := letterFiles(dir, letterSuffix)
 	if err != nil {
 		return nil, err
 	}
-	l := &Letters{dir: dir}
 	var letters []Letter
-	for _, n := range numbers {
-		x, err := readLetter(l.path(n, letterSuffix))
-		if err != nil {
-			x.Reason = err.Error()
+	for _, f := range files {
+		found, err := readLetters(filepath.Join(dir, f.name()), f.first)
+		if letters = append(letters, found...); err != nil {
+			letters = append(letters, Letter{Number: f.first + uint64(len(found)), Reason: err.Error()})
 		}
-		x.Number = n
-		letters = append(letters, x)
 	}
 	return letters, nil
 }
 
 // RetryLetters marks all letters in dir to be sent again and returns how many. A gateway that is
 // running notices within seconds, another at its next start.
-func RetryLetters(dir string) (int, error) {
-	numbers, err := letterNumbers(dir, letterSuffix)
+func RetryLetters(dir string) (n int, err error) {
+	files, err := letterFiles(dir, letterSuffix)
 	if err != nil {
 		return 0, err
 	}
-	l := &Letters{dir: dir}
-	for i, n := range numbers {
-		if err := os.Rename(l.path(n, letterSuffix), l.path(n, retrySuffix)); err != nil {
-			return i, fmt.Errorf("delivery: dead letters: %w", err)
+	for _, f := range files {
+		to := f
+		to.suffix = retrySuffix
+		if err := os.Rename(filepath.Join(dir, f.name()), filepath.Join(dir, to.name())); err != nil {
+			return n, fmt.Errorf("delivery: dead letters: %w", err)
 		}
+		n += f.count()
 	}
-	return len(numbers), nil
-}
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-func appendLetter(b []byte, x *Letter) []byte {
-	b = append(b, letterMagic...)
-	b = binary.LittleEndian.AppendUint32(b, letterVersion)
-	b = binary.LittleEndian.AppendUint32(b, uint32(16+3*4+len(x.Reason)+len(x.Data)+len(x.Dict)))
-	b = binary.LittleEndian.AppendUint64(b, x.ID.Epoch)
-	b = binary.LittleEndian.AppendUint64(b, x.ID.Seq)
-	for _, part := range [][]byte{[]byte(x.Reason), x.Data, x.Dict} {
-		b = binary.LittleEndian.AppendUint32(b, uint32(len(part)))
-		b = append(b, part...)
-	}
-	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
-}
-
-func parseLetter(b []byte) (x Letter, err error) {
-	const header = len(letterMagic) + 8
-	if len(b) < header+16+4 || string(b[:len(letterMagic)]) != letterMagic {
-		return x, errLetter
-	}
-	body := b[:len(b)-4]
-	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(b[len(body):]) {
-		return x, errLetter
-	}
-	if v := binary.LittleEndian.Uint32(b[len(letterMagic):]); v != letterVersion {
-		return x, fmt.Errorf("delivery: dead letter of version %d, written by a later gateway", v)
-	}
-	if uint64(binary.LittleEndian.Uint32(b[len(letterMagic)+4:])) != uint64(len(body)-header) {
-		return x, errLetter
-	}
-	body = body[header:]
-	x.ID = ID{Epoch: binary.LittleEndian.Uint64(body), Seq: binary.LittleEndian.Uint64(body[8:])}
-	body = body[16:]
-	var parts [3][]byte
-	for i := range parts {
-		if len(body) < 4 || uint64(binary.LittleEndian.Uint32(body)) > uint64(len(body)-4) {
-			return x, errLetter
-		}
-		n := int(binary.LittleEndian.Uint32(body))
-		parts[i], body = body[4:4+n], body[4+n:]
-	}
-	if len(body) != 0 {
-		return x, errLetter
-	}
-	x.Reason, x.Data, x.Dict = string(parts[0]), parts[1], parts[2]
-	return x, nil
-}
-
-func readLetter(path string) (Letter, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return Letter{}, fmt.Errorf("delivery: %w", err)
-	}
-	x, err := parseLetter(b)
-	if err != nil {
-		return x, fmt.Errorf("%w: %s", err, path)
-	}
-	return x, nil
+	return n, nil
 }

@@ -57,14 +57,17 @@ func (g *Gateway) openLedger() error {
 	return nil
 }
 
-// lose notes losses and makes that durable before whoever lost the samples forgets them.
-func (g *Gateway) lose(losses ...ledger.Loss) {
-	for _, x := range losses {
-		if x.First.Seq > 0 {
-			x.From, x.To = g.timeline.span(x.First.Seq, max(x.First.Seq, x.Last.Seq))
-		}
-		g.ledger.Lost(x)
+// note tells the ledger of a loss, and when the samples were measured.
+func (g *Gateway) note(x ledger.Loss) {
+	if x.First.Seq > 0 {
+		x.From, x.To = g.timeline.span(x.First.Seq, max(x.First.Seq, x.Last.Seq))
 	}
+	g.ledger.Lost(x)
+}
+
+// lose notes a loss and makes that durable before whoever lost the samples forgets them.
+func (g *Gateway) lose(x ledger.Loss) {
+	g.note(x)
 	if err := g.ledger.Keep(); err != nil {
 		g.log.Warn("the account cannot be written; trying on", "err", err)
 	}

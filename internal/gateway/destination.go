@@ -112,7 +112,7 @@ func (g *Gateway) newDestination(cfg *config.Destination) (*destination, error) 
 	}
 	lost := func(why string) func(buffer.ID, string) {
 		return func(id buffer.ID, reason string) {
-			g.lose(ledger.Loss{Destination: d.name, Reason: why, Count: 1, First: id, Last: id})
+			g.note(ledger.Loss{Destination: d.name, Reason: why, Count: 1, First: id, Last: id})
 		}
 	}
 	d.Destination, err = delivery.New(delivery.Options{
@@ -121,7 +121,7 @@ func (g *Gateway) newDestination(cfg *config.Destination) (*destination, error) 
 		MessageRate: cfg.MessageRate, ByteRate: float64(cfg.ByteRate), BackfillRate: cfg.BackfillRate,
 		BatchSamples: cfg.Batch.Samples, BatchBytes: int(cfg.Batch.Bytes), BatchWait: cfg.Batch.Wait,
 		Recent:  func(fn func(buffer.Record) error) error { return recent(g.queue, fn) },
-		Letters: letters, Aside: lost(ledger.SetAside), Forgot: lost(ledger.Forgotten),
+		Letters: letters, Aside: lost(ledger.SetAside), Forgot: lost(ledger.Forgotten), Keep: g.ledger.Keep,
 		Logger: g.log,
 	})
 	if err != nil {
