@@ -70,6 +70,19 @@ func (c *Config) setDefaults() {
 	c.Local.setDefaults()
 }
 
+// advice tells where what is told of one device belongs.
+func (c *Config) advice(key string) string {
+	switch key {
+	case "device":
+		return "a device stands below its bus, as [[modbus.device]], [[serial.device]] or [[i2c.device]]"
+	case "points", "point":
+		return "points stand in their device"
+	case "rule":
+		return "a rule stands below its destination, as [[destination.rule]]"
+	}
+	return ""
+}
+
 func (c *Config) check() {
 	checkName(c.Gateway.At, "id", c.Gateway.ID)
 	if c.Gateway.Data == "" {

@@ -26,6 +26,24 @@ func TestAnEmptyFileIsAGatewayWithItsDefaults(t *testing.T) {
 	}
 }
 
+// What people try that know other programs is answered with what to write instead.
+func TestWhatPeopleTryIsAnsweredWithTheMend(t *testing.T) {
+	bus := "[[modbus]]\nname = \"m\"\nport = \"/dev/null\"\n[[modbus.device]]\nname = \"d\"\nunit = 1\n"
+	for _, c := range []struct{ name, src, want string }{
+		{"a device without its bus", "\n[[device]]\nname = \"d\"\n", `gateway.toml:2: unknown key "device"; a device stands below its bus, as [[modbus.device]]`},
+		{"a password", "[[destination]]\nname = \"c\"\nurl = \"mqtt://h\"\npassword = \"p\"\n", `gateway.toml:4: destination "c": unknown key "password"; a password does not stand here but in a file, which password_file names`},
+		{"a host for a url", "[[destination]]\nname = \"c\"\nurl = \"example.com:8883\"\n", `url "example.com:8883" does not say how to connect; write mqtt://example.com:8883, or mqtts://example.com:8883 with TLS`},
+		{"another client's scheme", "[[destination]]\nname = \"c\"\nurl = \"ssl://h:8883\"\n", `url scheme "ssl" is not known; use mqtts`},
+		{"a backslash in double quotes", "a = \"\\d\"\n", `gateway.toml:1: not TOML: invalid escape in string '\d'; write text that has backslashes in single quotes`},
+		{"a profile without its maker", bus + "profile = \"sdm630\"\n", `there is no profile "sdm630"; did you mean "eastron-sdm630"?`},
+		{"a point that no profile has", bus + "profile = \"eastron-sdm630\"\nonly = [\"temperature\"]\n", `has no point "temperature"; 'gateway modbus profiles eastron-sdm630' lists those that there are`},
+	} {
+		if got := strings.Join(problems(c.src), "\n"); !strings.Contains(got, c.want) {
+			t.Errorf("%s: %s\nwant %s", c.name, got, c.want)
+		}
+	}
+}
+
 func TestEverythingWrongIsReportedAtOnceWithItsLine(t *testing.T) {
 	got := problems(`[gateway]
 id = 7

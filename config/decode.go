@@ -15,11 +15,14 @@ import (
 //
 // A field's key is its toml tag. A table's struct may have
 //   - a field At of type Place, which is set to the table's place;
-//   - a method setDefaults, called before its keys are decoded.
+//   - a method setDefaults, called before its keys are decoded;
+//   - a method advice, which says what to do instead of a key that people try, or "".
 //
 // A type may decode itself by fromTOML (any TOML value) or UnmarshalText (a string).
 
 type defaulter interface{ setDefaults() }
+
+type advisor interface{ advice(key string) string }
 
 type selfDecoder interface{ fromTOML(value any) error }
 
@@ -40,7 +43,13 @@ func decode(v reflect.Value, table map[string]any, at Place) {
 	for _, key := range keys {
 		field, ok := fields[key]
 		if !ok {
-			at.Errorf(key, "unknown key %q%s", key, suggest(key, fields))
+			hint := suggest(key, fields)
+			if a, ok := v.Addr().Interface().(advisor); ok {
+				if advice := a.advice(key); advice != "" {
+					hint = "; " + advice
+				}
+			}
+			at.Errorf(key, "unknown key %q%s", key, hint)
 			continue
 		}
 		decodeValue(field, table[key], at, key)

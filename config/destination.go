@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"net/url"
 	"slices"
 	"strings"
@@ -116,6 +117,17 @@ func (d *Destination) Addresses() []string {
 // URLSchemes are the kinds of connection a destination may ask for.
 var URLSchemes = []string{"mqtt", "mqtts", "ws", "wss", "unix"}
 
+// otherSchemes are ours by the names that other clients have for them.
+var otherSchemes = map[string]string{"tcp": "mqtt", "ssl": "mqtts", "tls": "mqtts", "http": "ws", "https": "wss"}
+
+// advice: a password never stands in the file.
+func (d *Destination) advice(key string) string {
+	if key == "password" {
+		return "a password does not stand here but in a file, which password_file names"
+	}
+	return ""
+}
+
 func (d *Destination) check(destinations *unique) {
 	destinations.add(d.At, d.Name)
 	if len(d.Addresses()) == 0 {
@@ -132,8 +144,10 @@ func (d *Destination) check(destinations *unique) {
 		case err != nil:
 			d.At.Errorf(key, "%s cannot be read; write it as mqtts://host:port", key)
 			continue
+		case !strings.Contains(text, "://"):
+			d.At.Errorf(key, "%s %q does not say how to connect; write mqtt://%[2]s, or mqtts://%[2]s with TLS", key, text)
 		case !slices.Contains(URLSchemes, u.Scheme):
-			d.At.Errorf(key, "url scheme %q is not known; use %s", u.Scheme, strings.Join(URLSchemes, ", "))
+			d.At.Errorf(key, "url scheme %q is not known; use %s", u.Scheme, cmp.Or(otherSchemes[u.Scheme], strings.Join(URLSchemes, ", ")))
 		case u.Hostname() == "" && u.Scheme != "unix":
 			d.At.Errorf(key, "%s names no host; write it as mqtts://host:port", key)
 		case u.User != nil:

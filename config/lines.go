@@ -23,6 +23,9 @@ func keyLines(src string) map[string]int {
 			line := s.line
 			path := s.tablePath(s.key(), true)
 			s.lines[path] = line
+			if array := path[:strings.LastIndexByte(path, '.')]; s.lines[array] == 0 {
+				s.lines[array] = line
+			}
 			prefix = path
 			s.pos += 2
 		case s.peek() == '[':

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"strings"
 
 	"github.com/BurntSushi/toml"
 )
@@ -37,7 +38,11 @@ func parse(src string, p *Problems) (*Config, *Problems) {
 	if _, err := toml.Decode(src, &tree); err != nil {
 		var syntax toml.ParseError
 		if errors.As(err, &syntax) {
-			p.add(syntax.Position.Line, Error, "", "not TOML: "+syntax.Message)
+			what := "not TOML: " + syntax.Message
+			if strings.HasPrefix(syntax.Message, "invalid escape") {
+				what += "; write text that has backslashes in single quotes"
+			}
+			p.add(syntax.Position.Line, Error, "", what)
 		} else {
 			p.add(0, Error, "", "not TOML: "+err.Error())
 		}

@@ -128,10 +128,24 @@ func (s *profileStore) source(name string) (text, where string, err error) {
 		return string(b), "the built-in profile " + name, nil
 	}
 	names := s.names()
-	if near := Nearest(name, names); near != "" {
-		return "", "", fmt.Errorf("there is no profile %q; did you mean %q?", name, near)
+	near := Nearest(name, names)
+	if with := containing(name, names); near == "" && len(with) > 0 { // the model without its maker
+		near = strings.Join(with, `" or "`)
+	}
+	if near != "" {
+		return "", "", fmt.Errorf("there is no profile \"%s\"; did you mean \"%s\"?", name, near)
 	}
 	return "", "", fmt.Errorf("there is no profile %q; 'gateway modbus profiles' lists those that there are", name)
+}
+
+// containing returns the names that have part in them.
+func containing(part string, names []string) (with []string) {
+	for _, name := range names {
+		if part != "" && strings.Contains(name, strings.ToLower(part)) {
+			with = append(with, name)
+		}
+	}
+	return with
 }
 
 // load reads a profile and merges it over what it extends; chain is what led here.
@@ -228,7 +242,7 @@ func (s *profileStore) apply(d *ModbusDevice) bool {
 	for key, list := range map[string][]string{"only": d.Only, "without": d.Without} {
 		for _, name := range list {
 			if !slices.Contains(names, name) {
-				hint := ""
+				hint := fmt.Sprintf("; 'gateway modbus profiles %s' lists those that there are", d.Profile)
 				if near := Nearest(name, names); near != "" {
 					hint = fmt.Sprintf("; did you mean %q?", near)
 				}

@@ -575,6 +575,7 @@ func TestWhatCannotWorkIsRefused(t *testing.T) {
 	}{
 		{`address 0x44 is "a"'s already`, []Device{sht("a", 0x44), sht("b", 0x44)}},
 		{`can have 0x44, 0x45`, []Device{sht("a", 0x46)}},
+		{`44 is decimal, and 0x44 was probably meant`, []Device{sht("a", 44)}},
 		{`on channel 1 of multiplexer 0x70 is "a"'s already`, []Device{behind("a", 0x44, 0x70, 1), behind("b", 0x44, 0x70, 1)}},
 		{`on the bus itself, which is heard`, []Device{sht("a", 0x44), behind("b", 0x44, 0x70, 1)}},
 		{"a TCA9548A has 0x70 to 0x77", []Device{behind("a", 0x44, 0x60, 1)}},

@@ -141,7 +141,11 @@ func (c Chip) checkAddress(addr uint16) error {
 	for _, a := range c.Addresses {
 		can = append(can, fmt.Sprintf("0x%02x", a))
 	}
-	return fmt.Errorf("address 0x%02x: %s can have %s", addr, c.Name, strings.Join(can, ", "))
+	hint := ""
+	if meant := fmt.Sprintf("0x%d", addr); slices.Contains(can, meant) {
+		hint = fmt.Sprintf("; %d is decimal, and %s was probably meant", addr, meant)
+	}
+	return fmt.Errorf("address 0x%02x: %s can have %s%s", addr, c.Name, strings.Join(can, ", "), hint)
 }
 
 func names() []string {

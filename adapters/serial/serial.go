@@ -202,7 +202,7 @@ func newDevice(bus string, o Device) (*device, error) {
 	n := len(o.Points)
 	d.results, d.fresh, d.next = make([]parse.Result, n), make([]bool, n), make([]time.Time, n)
 	if len(o.Messages) == 0 || n == 0 {
-		return nil, errors.New("it has no points")
+		return nil, errors.New("it has no points; name a group in match, as in (?P<weight>[0-9.]+), or add points")
 	}
 	taken := make([]bool, n)
 	var wrong []error

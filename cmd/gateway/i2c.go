@@ -52,7 +52,7 @@ func runI2C(ctx context.Context, c call) error {
 		words, rest = append(words, f.Arg(0)), f.Args()[1:]
 	}
 	if len(words) == 0 {
-		return usagef("what? scan, read or chips")
+		return usagef("what? Name one of scan, read and chips")
 	}
 	switch words[0] {
 	case "scan":

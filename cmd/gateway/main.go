@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -87,8 +88,13 @@ func usagef(format string, args ...any) error {
 }
 
 func main() {
-	// The first signal asks for an orderly stop, the second ends the program at once.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// The first signal asks for an orderly stop, the second ends the program at once. A terminal that was
+	// closed asks for one, too, but not where nohup says that it shall not.
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	go func() {
 		<-ctx.Done()
 		stop()
@@ -102,9 +108,15 @@ func Main(ctx context.Context, std streams, args []string) int {
 	if len(args) > 0 {
 		name, args = args[0], args[1:]
 	}
-	if name == "help" || name == "-h" || name == "--help" || name == "-help" {
-		printCommands(std.out)
-		return exitOK
+	switch name {
+	case "help", "-h", "-help", "--help":
+		if len(args) == 0 {
+			printCommands(std.out)
+			return exitOK
+		}
+		name, args = args[0], append(args[1:len(args):len(args)], "--help")
+	case "-version", "--version":
+		name = versionCommand.name
 	}
 	var names []string
 	for _, c := range commands() {
@@ -126,7 +138,7 @@ func printCommands(w io.Writer) {
 	for _, c := range commands() {
 		fmt.Fprintf(w, "  %-15s %s\n", c.name, c.summary)
 	}
-	fmt.Fprint(w, "\nEach command explains itself: gateway COMMAND --help\n")
+	fmt.Fprint(w, "\nEach command explains itself: gateway help COMMAND\n")
 }
 
 func exitCode(std streams, c command, err error) int {
@@ -139,13 +151,17 @@ func exitCode(std streams, c command, err error) int {
 		code, err = exit.code, exit.err
 	}
 	if err != nil {
-		fmt.Fprintf(std.err, "gateway %s: %v\n", c.name, err)
+		fmt.Fprintf(std.err, "gateway %s: %s\n", c.name, strings.TrimPrefix(err.Error(), c.name+": "))
 		if code == exitUsage {
 			fmt.Fprintf(std.err, "Run 'gateway %s --help' for how to use it.\n", c.name)
 		}
 	}
 	return code
 }
+
+// longFlag finds a flag with a name of more than a letter in the flag package's list: one dash or two are
+// the same to it, but two are what people write.
+var longFlag = regexp.MustCompile(`(?m)^  -(\w[\w-])`)
 
 // flags returns the flag set of a command. Its --help prints the summary, the usage line, the flags
 // and notes, and ends the command with success.
@@ -158,9 +174,11 @@ func (c call) flags(notes string) *flag.FlagSet {
 		f.VisitAll(func(*flag.Flag) { any = true })
 		if any {
 			fmt.Fprintln(c.out, "\nFlags:")
-			f.SetOutput(c.out)
+			var list strings.Builder
+			f.SetOutput(&list)
 			f.PrintDefaults()
 			f.SetOutput(io.Discard)
+			fmt.Fprint(c.out, longFlag.ReplaceAllString(list.String(), "  --$1"))
 		}
 		if notes != "" {
 			fmt.Fprintf(c.out, "\n%s\n", strings.TrimSpace(notes))

@@ -32,8 +32,8 @@ Example: gateway modbus scan --port /dev/ttyUSB0 --units 1-20 --baud 9600,19200 
 	f.Lookup("timeout").DefValue = "150ms"
 	l.timeout = 150 * time.Millisecond
 	units := f.String("units", "1-247", "unit ids: `list` of numbers and ranges")
-	bauds := f.String("baud", "9600,19200,2400", "speeds of the serial line: `list`")
-	parities := f.String("parity", "none,even", "parities of the serial line: `list`")
+	bauds := f.String("baud", "9600,19200,2400", "the `list` of speeds of the serial line to try")
+	parities := f.String("parity", "none,even", "the `list` of parities of the serial line to try")
 	dir := f.String("profiles", "/etc/gateway/profiles", "`directory` of your own profiles")
 	if err := c.parse(f, 0, 0); err != nil {
 		return err

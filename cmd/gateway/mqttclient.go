@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -116,7 +117,11 @@ func (c *clientFlags) options(call call) (client.Options, error) {
 	case c.password != "":
 		o.Password = []byte(c.password)
 	case c.passwordFile != "":
-		b, err := secret.Read(c.passwordFile, "", os.Getenv)
+		path, err := filepath.Abs(c.passwordFile) // as shells have it: a bare name is no credential here
+		if err != nil {
+			return o, err
+		}
+		b, err := secret.Read(path, "", os.Getenv)
 		if err != nil {
 			return o, err
 		}

@@ -49,11 +49,11 @@ func runQueue(ctx context.Context, c call) error {
 	}
 	c.name = name
 	f := c.flags(`
-  ls       segments, consumers and what waits for each
-  verify   read every frame and count what is damaged
-  export   write the samples as JSON, one a line
-  letters  list the samples that a broker refused
-  retry    send those again
+ls       segments, consumers and what waits for each
+verify   read every frame and count what is damaged
+export   write the samples as JSON, one a line
+letters  list the samples that a broker refused
+retry    send those again
 
 ls, verify and export only read: they may run beside the gateway.`)
 	if err := c.parse(f, 0, 0); err != nil {

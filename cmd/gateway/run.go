@@ -24,7 +24,7 @@ var runCommand = command{
 
 func runRun(ctx context.Context, c call) error {
 	f := c.flags(`
-The first SIGINT or SIGTERM ends it in order: polls stop, what can be delivered is delivered, the
+The first SIGINT, SIGTERM or SIGHUP ends it in order: polls stop, what can be delivered is delivered, the
 queue is closed. A second one ends it at once; the queue loses nothing by that.
 
 Exit status: 0 after an orderly stop, 1 when a part failed, 64 for a wrong command line, 78 for a

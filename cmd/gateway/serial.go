@@ -97,8 +97,8 @@ func (m *monitorFlags) add(f *flag.FlagSet) {
 	f.Float64Var(&m.port.StopBits, "stop-bits", 1, "1, 1.5 or 2")
 	f.StringVar(&m.flow, "flow", "none", "none, rts/cts or xon/xoff")
 	f.StringVar(&m.delimiter, "line", `\n`, "what ends a line, as in frame = { line = ... }")
-	f.DurationVar(&m.silence, "silence", 0, "a silence so `long` ends a frame, instead of --line")
-	f.DurationVar(&m.duration, "for", 0, "how `long` to watch; 0: until Ctrl-C")
+	f.DurationVar(&m.silence, "silence", 0, "a silence of this `time` ends a frame, instead of --line")
+	f.DurationVar(&m.duration, "for", 0, "the `time` to watch; 0: until Ctrl-C")
 }
 
 func runSerialMonitor(ctx context.Context, c call) error {

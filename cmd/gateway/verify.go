@@ -42,8 +42,8 @@ Exit status: 0 when there is no gap without an explanation, 1 when there is, or 
 	passwordFile := f.String("password-file", "", "`file` with the password")
 	caFile := f.String("ca-file", "", "`file` with the certificates that the broker's is signed by, PEM")
 	destination := f.String("destination", "", "`name` of the gateway's destination whose losses count; default: all")
-	length := f.Duration("for", 0, "how `long`; 0: until Ctrl-C")
-	quiet := f.Duration("quiet", 0, "end when no sample came for so `long`; 0: never")
+	length := f.Duration("for", 0, "the `time` to watch; 0: until Ctrl-C")
+	quiet := f.Duration("quiet", 0, "end when no sample came for this `time`; 0: never")
 	asJSON := f.Bool("json", false, "print the report as JSON")
 	if err := c.parse(f, 0, 1000); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 
 	periph "periph.io/x/conn/v3/i2c"
 
@@ -76,7 +77,7 @@ func checkI2C(cfg *config.I2C) {
 		var de *i2c.DeviceError
 		if errors.As(err, &de) {
 			at, key := i2cKey(&cfg.Devices[de.Index], de.Err)
-			at.Errorf(key, "%v", de.Err)
+			at.Errorf(key, "%s", strings.TrimPrefix(de.Err.Error(), "i2c: "))
 		} else {
 			cfg.At.Errorf("", "%v", err)
 		}

@@ -245,6 +245,9 @@ func Addresses(cfg *config.Config, all bool) (lines []string) {
 	return lines
 }
 
+// errNowhere is what is wrong with a point that says nothing of where it is; config reports it.
+var errNowhere = errors.New("the point does not say where it is")
+
 // modbusAddress returns where a point is.
 func modbusAddress(cfg *config.ModbusPoint) (modbus.Kind, uint16, error) {
 	switch {
@@ -256,6 +259,8 @@ func modbusAddress(cfg *config.ModbusPoint) (modbus.Kind, uint16, error) {
 		return modbus.Input, uint16(*cfg.Input), nil
 	case cfg.Holding != nil:
 		return modbus.Holding, uint16(*cfg.Holding), nil
+	case cfg.Address == "":
+		return 0, 0, errNowhere
 	}
 	return modbus.ParseNotation(string(cfg.Address))
 }
@@ -346,6 +351,9 @@ func trim(err error) error {
 	text := err.Error()
 	for _, prefix := range []string{"decode: ", "modbus: "} {
 		text = strings.TrimPrefix(text, prefix)
+	}
+	if text == err.Error() {
+		return err
 	}
 	return errors.New(text)
 }

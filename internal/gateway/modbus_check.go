@@ -3,9 +3,12 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 
 	"gateway/adapters/decode"
 	"gateway/adapters/modbus"
@@ -32,6 +35,9 @@ func checkModbus(buses []config.Modbus) {
 			for _, err := range checkModbusDevice(cfg, d) {
 				broken = true
 				var at *placeError
+				if errors.Is(err, errNowhere) {
+					continue
+				}
 				if errors.As(err, &at) {
 					at.at.Errorf(at.key, "%v", at.err)
 				} else {
@@ -69,12 +75,29 @@ func checkModbus(buses []config.Modbus) {
 // are seen to be one.
 func modbusPlace(cfg *config.Modbus) string {
 	if cfg.Address != "" {
-		return cfg.Framing + " " + cfg.Address
+		return cfg.Framing + " " + samePlace(cfg.Address)
 	}
 	if u := cfg.USB; u != nil {
 		return fmt.Sprintf("usb %s %s %s %s", u.Vendor, u.Product, u.Serial, u.Interface)
 	}
 	return realPath(cfg.Port)
+}
+
+// samePlace writes a host and port, so that the two usual names of this machine, and the ways to write a
+// host's name or an IPv6 address, are seen to be one. Names are not looked up: a check asks no network.
+func samePlace(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	host = strings.ToLower(host)
+	if ip, err := netip.ParseAddr(host); err == nil {
+		host = ip.Unmap().String()
+	}
+	if host == "localhost" {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
 }
 
 // checkModbusDevice returns all that is wrong with the points of a device.

@@ -121,6 +121,28 @@ func TestTwoBusesOnOnePortAreFoundOutThroughSymbolicLinks(t *testing.T) {
 	}
 }
 
+// A host by two of its names is one: two tables for it are two connections to one device.
+func TestTwoBusesAtOneAddressAreFoundOutByWhateverName(t *testing.T) {
+	bus := func(name, address string) string {
+		return "[[modbus]]\nname = \"" + name + "\"\naddress = \"" + address + "\"\n[[modbus.device]]\nname = \"d" + name + "\"\npoints = [{ name = \"x\", holding = 0 }]\n"
+	}
+	for _, c := range [][2]string{{"localhost", "127.0.0.1:502"}, {"PLC.example:502", "plc.example"}, {"[2001:db8::1]:502", "[2001:DB8:0::1]"}} {
+		if got := problemsOf(t, "", bus("one", c[0])+bus("two", c[1])); !strings.Contains(got, `bus "one" has the same address`) {
+			t.Errorf("%v: %q", c, got)
+		}
+	}
+	if got := problemsOf(t, "", bus("one", "localhost:502")+bus("two", "127.0.0.1:503")); got != "" {
+		t.Errorf("two ports: %q", got)
+	}
+}
+
+// What config has said of a point that is nowhere is not said again in other words.
+func TestAPointThatIsNowhereIsReportedOnce(t *testing.T) {
+	if got := problemsOf(t, "", modbusTable(tcp, "unit = 1", `{ name = "x" }`)); strings.Count(got, "\n") != 1 {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestABusThatIsAskedForTooMuchIsAWarning(t *testing.T) {
 	toml := "[[modbus]]\nname = \"b\"\nport = \"/dev/null\"\nbaud = 2400\n"
 	for _, d := range []string{"1", "2", "3", "4"} {

@@ -74,7 +74,7 @@ func checkOwners(cfg *config.Config) {
 	users := map[string]string{}
 	for i := range cfg.Modbus {
 		m := &cfg.Modbus[i]
-		where := "at " + m.Address
+		where := "at " + samePlace(m.Address)
 		switch {
 		case m.Port != "":
 			where = realPath(m.Port)
@@ -85,7 +85,7 @@ func checkOwners(cfg *config.Config) {
 	}
 	for i := range cfg.Serial {
 		s := &cfg.Serial[i]
-		where := "at " + s.Address
+		where := "at " + samePlace(s.Address)
 		switch {
 		case s.Port != "":
 			where = realPath(s.Port)

@@ -28,6 +28,9 @@ func Path(name, configFile string, getenv func(string) string) string {
 		return name
 	}
 	dir := filepath.Dir(configFile)
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs // an error that names the file says where it is
+	}
 	if filepath.Base(name) != name {
 		return filepath.Join(dir, name)
 	}

@@ -20,6 +20,13 @@ func write(t *testing.T, path, content string) {
 	}
 }
 
+// An error names the file: where it is must not depend on where its reader stands.
+func TestASecretOfARelativeConfigurationHasAWholePath(t *testing.T) {
+	if got := Path("cloud.password", "gateway.toml", func(string) string { return "" }); !filepath.IsAbs(got) {
+		t.Error(got)
+	}
+}
+
 func TestWhereASecretIsLookedFor(t *testing.T) {
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "etc", "gateway.toml")
