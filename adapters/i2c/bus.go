@@ -148,7 +148,7 @@ func (b *Bus) Run(ctx context.Context) error {
 			break
 		}
 		b.close()
-		b.log.Warn("i2c bus lost; it is opened again when it is there", "error", err)
+		b.log.Warn("bus lost; opening it again", "err", err)
 		b.update(func(s *adapters.BusStatus) { s.Open, s.Err = false, err.Error() })
 		if !b.worked { // opening it anew did not help: it may for long not
 			b.pause(ctx, reopen.Fail())
@@ -172,7 +172,7 @@ func (b *Bus) open() error {
 	for _, d := range b.devices {
 		b.schedule.Postpone(d.job, time.Now())
 	}
-	b.log.Info("i2c bus open", "port", port.String())
+	b.log.Info("bus open", "port", port.String())
 	b.update(func(s *adapters.BusStatus) { s.Open, s.Err = true, "" })
 	return nil
 }
@@ -183,7 +183,7 @@ func (b *Bus) close() {
 	}
 	if b.port != nil {
 		if err := b.port.Close(); err != nil {
-			b.log.Warn("i2c bus does not close", "error", err)
+			b.log.Warn("bus does not close", "err", err)
 		}
 		b.port = nil
 	}
@@ -198,7 +198,7 @@ func (b *Bus) absent(err error) {
 		s.Open, s.Err = false, err.Error()
 	})
 	if news {
-		b.log.Warn("i2c bus cannot be opened; waiting for it", "error", err)
+		b.log.Warn("bus not usable; waiting for it", "err", err)
 	}
 	now := time.Now()
 	for _, d := range b.devices {

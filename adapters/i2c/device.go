@@ -415,9 +415,9 @@ func (d *device) report(err error, failed, good bool) {
 	log := d.bus.log.With("device", d.cfg.Name)
 	switch {
 	case failed && before != adapters.Offline && d.bus.port != nil:
-		log.Warn("i2c device does not answer", "chip", d.chip.Name, "error", err)
-	case !failed && before == adapters.Offline:
-		log.Info("i2c device answers again", "chip", d.chip.Name)
+		log.Warn("device offline", "chip", d.chip.Name, "err", err)
+	case !failed && before != adapters.Online:
+		log.Info("device online", "chip", d.chip.Name)
 	}
 }
 

@@ -21,7 +21,7 @@ type Bus struct {
 	writes  chan *write
 	running chan struct{} // closed when Run has ended
 	backoff adapters.Backoff
-	down    bool // the bus itself, not a device, is at fault
+	state   adapters.DeviceState // of the bus itself, as the log has it
 
 	mu     sync.Mutex
 	status adapters.BusStatus
@@ -210,8 +210,12 @@ func (b *Bus) deliver(d *device, set uint64, c *cycle) {
 		d.Backoff.Reset()
 	}
 	if d.status.State != adapters.Online {
-		b.Logger.LogAttrs(c.ctx, slog.LevelInfo, "device answers", slog.String("device", d.Name))
+		b.Logger.LogAttrs(c.ctx, slog.LevelInfo, "device online", slog.String("device", d.Name))
 		d.status.State, d.status.Since = adapters.Online, c.time
+	}
+	if news := d.learned.news(); len(news) > 0 {
+		b.Logger.LogAttrs(c.ctx, slog.LevelWarn, "device does not give all points; they are tried again now and then",
+			slog.String("device", d.Name), slog.Int("points", len(news)), slog.String("without", d.listed(news)))
 	}
 	d.status.Err = ""
 	if c.err != nil && !good {
@@ -237,7 +241,7 @@ func (b *Bus) offline(schedule *adapters.Schedule, id int, err error, at adapter
 func (b *Bus) fell(d *device, err error, at adapters.Instant) {
 	d.status.Failures++
 	if d.status.State != adapters.Offline {
-		b.Logger.LogAttrs(context.Background(), slog.LevelWarn, "device does not answer", slog.String("device", d.Name), slog.Any("err", err))
+		b.Logger.LogAttrs(context.Background(), slog.LevelWarn, "device offline", slog.String("device", d.Name), slog.Any("err", err))
 		d.status.State, d.status.Since = adapters.Offline, at
 	}
 	d.status.Err = err.Error()
@@ -260,9 +264,9 @@ func (b *Bus) stands(err error) {
 // it was has answered before is still good.
 func (b *Bus) lost(schedule *adapters.Schedule, current *device, err error, at adapters.Instant) {
 	retry := time.Now().Add(b.backoff.Fail())
-	if !b.down {
-		b.down = true
-		b.Logger.LogAttrs(context.Background(), slog.LevelWarn, "bus is not there", slog.Any("err", err))
+	if b.state != adapters.Offline {
+		b.state = adapters.Offline
+		b.Logger.LogAttrs(context.Background(), slog.LevelWarn, "bus not usable; waiting for it", slog.Any("err", err))
 	}
 	b.mu.Lock()
 	b.status.Open, b.status.Err = false, err.Error()
@@ -284,10 +288,10 @@ func (b *Bus) lost(schedule *adapters.Schedule, current *device, err error, at a
 
 // found notes that the bus is there.
 func (b *Bus) found() {
-	if b.down {
-		b.Logger.LogAttrs(context.Background(), slog.LevelInfo, "bus is there")
+	if b.state != adapters.Online {
+		b.state = adapters.Online
+		b.Logger.LogAttrs(context.Background(), slog.LevelInfo, "bus open")
 	}
-	b.down = false
 	b.backoff.Reset()
 	b.mu.Lock()
 	b.status.Open, b.status.Err = true, ""

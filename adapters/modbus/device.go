@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	gb "github.com/goburrow/modbus"
@@ -269,6 +270,26 @@ func (d *device) read(k Kind, address uint16, count int) ([]byte, error) {
 		return d.client.ReadInputRegisters(address, uint16(count))
 	}
 	return d.client.ReadHoldingRegisters(address, uint16(count))
+}
+
+// listed names items for people: what they are, where, and why they are not had.
+func (d *device) listed(items []int) string {
+	const most = 8
+	var b strings.Builder
+	for i, n := range items[:min(most, len(items))] {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		name := "a scale factor"
+		if n < len(d.Points) {
+			name = d.Points[n].Name
+		}
+		fmt.Fprintf(&b, "%s (%v %d: %s)", name, d.items[n].kind, d.items[n].address, d.learned.troubles[n].reason)
+	}
+	if len(items) > most {
+		fmt.Fprintf(&b, " and %d more", len(items)-most)
+	}
+	return b.String()
 }
 
 // take hands the answer to a block's request to its items.

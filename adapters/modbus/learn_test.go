@@ -1,8 +1,11 @@
 package modbus_test
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -78,6 +81,29 @@ func TestOneBadRegisterHurtsNobody(t *testing.T) {
 			t.Errorf("%d requests a cycle when all is well again", n)
 		}
 	}, 100, nil)
+}
+
+// A wrong address in the configuration, or a device that lacks a register, is told in the log: once, with the
+// point's name, for whoever reads no topic. One answer that was lost is no news.
+func TestPointsThatADeviceDoesNotGiveAreInTheLogOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := sim.NewModbus()
+		u := m.Unit(1).Set(sim.HoldingRegisters, 0, 1, 2, 3)
+		s := newSink()
+		var log bytes.Buffer
+		start(t, modbus.Options{
+			Framing: modbus.TCP, Address: "h:1", Dial: pipeDial(t, m.ServeConn), Sink: s, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+			Devices: []modbus.Device{{Name: "dev", Unit: 1, Interval: time.Second, Timeout: 100 * time.Millisecond, Points: registers(t, 0, 5)}},
+		})
+		settle(t, s, 10)
+		u.Fault(sim.ModbusFault{Silent: true})
+		settle(t, s, 10)
+		synctest.Wait()
+		const line = `points=2 without="r3 (holding 3: refused: exception 2), r4 (holding 4: refused: exception 2)"`
+		if got := log.String(); strings.Count(got, line) != 1 || strings.Count(got, "does not give all points") != 1 {
+			t.Errorf("%s\nwant, once: %s", got, line)
+		}
+	})
 }
 
 // At the edges of a block as in its middle, registers and bits.

@@ -1,6 +1,7 @@
 package modbus
 
 import (
+	"slices"
 	"time"
 
 	gb "github.com/goburrow/modbus"
@@ -27,6 +28,7 @@ type trouble struct {
 	reason adapters.Reason
 	until  time.Time
 	wait   time.Duration
+	told   bool // it is in the log
 }
 
 // How long what was learned is believed: a refused address is tried again after patience that
@@ -207,6 +209,19 @@ func (l *learned) trouble(n int, r adapters.Reason, wait time.Duration, now time
 	}
 	t.reason, t.until = r, now.Add(t.wait)
 	l.touched = true
+}
+
+// news returns the items that are in trouble and of which that was not told yet. One that was mute only once
+// may have been unlucky.
+func (l *learned) news() (items []int) {
+	for n, t := range l.troubles {
+		if !t.told && (t.reason != adapters.ReasonTimeout || t.wait > l.device.Backoff.Min) {
+			t.told = true
+			items = append(items, n)
+		}
+	}
+	slices.Sort(items)
+	return items
 }
 
 // parted notes that a block was refused, while its two halves, a up to b, are not: it was too much

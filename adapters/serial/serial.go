@@ -348,7 +348,7 @@ func (b *Bus) opened() {
 	b.status.Open, b.status.Err = true, ""
 	b.stats.Opened++
 	b.mu.Unlock()
-	b.o.Logger.Info("serial port open", "bus", b.o.Name)
+	b.o.Logger.Info("bus open", "bus", b.o.Name)
 }
 
 // lost says that there is no line: in the log when the reason is a new one, and with a sample of each
@@ -361,7 +361,7 @@ func (b *Bus) lost(err error) {
 	b.status.Open, b.status.Err = false, err.Error()
 	b.mu.Unlock()
 	if news {
-		b.o.Logger.Warn("serial port not usable, waiting for it", "bus", b.o.Name, "err", err)
+		b.o.Logger.Warn("bus not usable; waiting for it", "bus", b.o.Name, "err", err)
 	}
 	if went {
 		for _, d := range b.devices {
