@@ -51,6 +51,7 @@ func New(o Options) (*Bus, error) {
 		b.byName[d.Name] = dev
 		b.status.Devices = append(b.status.Devices, dev.status)
 	}
+	b.Devices = nil // they are b.devices now, and there may be tens of thousands of points
 	return b, nil
 }
 
@@ -317,7 +318,7 @@ func (b *Bus) offer(d *device, set uint64, at adapters.Instant) (good bool) {
 		return false
 	}
 	readings := make([]adapters.Reading, 0, n)
-	for p := range d.Points {
+	for p := range d.groupOf {
 		if set>>d.groupOf[p]&1 != 0 {
 			r := d.reading(p)
 			good = good || r.Quality == adapters.Good

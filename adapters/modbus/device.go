@@ -12,16 +12,19 @@ import (
 	gb "github.com/goburrow/modbus"
 
 	"gateway/adapters"
+	"gateway/adapters/decode"
 )
 
 // A device is one unit at work: what it is to be asked, what was learned about it, how it fares.
 type device struct {
-	Device
+	Device   // without its points: what there is to know of those is in the slices below
 	schema   adapters.Schema
 	client   gb.Client
 	packager gb.Packager
+	access   []access          // of each point in their order
 	items    []item            // of each point in their order, then the scale factors
-	raw      [][]byte          // per item: what was read in this cycle
+	raw      []byte            // of all items: what was read in this cycle
+	rawAt    []int32           // per item: where its bytes begin
 	reason   []adapters.Reason // per item: why it was not; "" where raw is of this cycle
 	factorOf []int32           // per point: the item of its scale factor, -1: none; nil: no point has one
 	groupOf  []uint8           // per point
@@ -39,6 +42,14 @@ type device struct {
 	located   bool   // SunSpec: base is known
 
 	status adapters.DeviceStatus
+}
+
+// An access is how the value of a point is made, and written. It is kept small: there may be tens of
+// thousands.
+type access struct {
+	field    *decode.Field
+	writable bool
+	function byte
 }
 
 // A group is the points of a device that share an interval.
@@ -66,11 +77,13 @@ func newDevice(d Device, bus string, f Framing, l *link) (*device, error) {
 	factors := map[Register]int{}
 	// There may be tens of thousands of points: what there is of each is allocated once and whole.
 	dev.schema.Points = make([]adapters.Point, 0, len(d.Points))
+	dev.access = make([]access, 0, len(d.Points))
 	dev.groupOf = make([]uint8, 0, len(d.Points))
 	dev.items = make([]item, 0, len(d.Points))
 	for i := range d.Points {
 		p := &d.Points[i]
 		dev.schema.Points = append(dev.schema.Points, p.Point)
+		dev.access = append(dev.access, access{p.Field, p.Writable, p.Function})
 		dev.items = append(dev.items, item{kind: p.Kind, address: p.Address, count: p.registers()})
 		interval := p.Interval
 		if interval == 0 {
@@ -104,21 +117,19 @@ func newDevice(d Device, bus string, f Framing, l *link) (*device, error) {
 		dev.factorOf[i] = int32(n)
 	}
 	dev.reason = make([]adapters.Reason, len(dev.items))
-	dev.raw = make([][]byte, len(dev.items))
+	dev.rawAt = make([]int32, len(dev.items))
 	size := 0
 	for i := range dev.items {
+		dev.rawAt[i] = int32(size)
 		size += dev.items[i].bytes()
 	}
-	raw := make([]byte, size)
-	for i := range dev.items {
-		n := dev.items[i].bytes()
-		dev.raw[i], raw = raw[:n:n], raw[n:]
-	}
+	dev.raw = make([]byte, size)
 	for _, g := range dev.groups {
 		dev.tick = gcd(dev.tick, g.interval)
 	}
 	dev.tick = fraction(dev.tick, maxTick)
-	dev.learned = newLearned(&d, dev.items)
+	dev.Points = nil
+	dev.learned = newLearned(&dev.Device, dev.items)
 	return dev, nil
 }
 
@@ -298,9 +309,9 @@ func (d *device) take(b *block, data []byte) {
 		it := &d.items[n]
 		at := int(it.address) - int(b.address)
 		if b.kind.Bits() {
-			d.raw[n][0] = data[at/8] >> (at % 8) & 1
+			d.rawOf(n)[0] = data[at/8] >> (at % 8) & 1
 		} else {
-			copy(d.raw[n], data[2*at:])
+			copy(d.rawOf(n), data[2*at:])
 		}
 		d.reason[n] = ""
 	}
@@ -312,18 +323,18 @@ func (d *device) reading(p int) adapters.Reading {
 	if r.Reason = d.reason[p]; r.Reason != "" {
 		return r
 	}
-	exp := 0
-	if f := d.factor(p); f >= 0 {
+	exp, f := 0, d.factor(p)
+	if f >= 0 {
 		if r.Reason = d.reason[f]; r.Reason != "" {
 			return r
 		}
 		var err error
-		if exp, err = exponent(d.raw[f]); err != nil {
+		if exp, err = exponent(d.rawOf(f)); err != nil {
 			r.Reason = adapters.ReasonSentinel
 			return r
 		}
 	}
-	if r.Value, r.Reason = d.Points[p].decode(d.raw[p], exp); r.Reason == "" {
+	if r.Value, r.Reason = decodeScaled(d.access[p].field, f >= 0, d.rawOf(p), exp); r.Reason == "" {
 		r.Quality = adapters.Good
 	}
 	return r
@@ -348,10 +359,20 @@ func exponent(raw []byte) (int, error) {
 
 var errNoFactor = errors.New("modbus: the device has no scale factor for this point")
 
+// rawOf is what was read of an item.
+func (d *device) rawOf(n int) []byte {
+	at := int(d.rawAt[n])
+	return d.raw[at : at+d.items[n].bytes()]
+}
+
 // decode decodes a point. With a scale factor the value is always a float, for the factor may change.
 func (p *Point) decode(raw []byte, exp int) (adapters.Value, adapters.Reason) {
-	v, reason := p.Field.DecodeExp(raw, exp)
-	if x, ok := v.Number(); ok && p.Factor != nil {
+	return decodeScaled(p.Field, p.Factor != nil, raw, exp)
+}
+
+func decodeScaled(f *decode.Field, scaled bool, raw []byte, exp int) (adapters.Value, adapters.Reason) {
+	v, reason := f.DecodeExp(raw, exp)
+	if x, ok := v.Number(); ok && scaled {
 		v = adapters.FloatValue(x)
 	}
 	return v, reason

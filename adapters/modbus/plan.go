@@ -70,7 +70,7 @@ func (d *device) request(l *link, b *block, others bool) Request {
 	}
 	first := true
 	for _, n := range b.items {
-		if n >= len(d.Points) {
+		if n >= len(d.access) {
 			continue // a scale factor
 		}
 		if i := d.groups[d.groupOf[n]].interval; first || i < r.Interval {
@@ -92,13 +92,13 @@ func (d *device) request(l *link, b *block, others bool) Request {
 func (d *device) pointsOf(b *block) []string {
 	var names []string
 	for _, n := range b.items {
-		if n < len(d.Points) {
-			names = append(names, d.Points[n].Name)
+		if n < len(d.access) {
+			names = append(names, d.schema.Points[n].Name)
 			continue
 		}
 		for p, it := range d.factorOf {
 			if int(it) == n {
-				names = append(names, "scale of "+d.Points[p].Name)
+				names = append(names, "scale of "+d.schema.Points[p].Name)
 				break
 			}
 		}

@@ -118,12 +118,10 @@ func (d *device) move(base uint16) {
 
 // at returns a point where it is on the device.
 func (d *device) at(point int) Point {
-	p := d.Points[point]
-	p.Address += d.base
-	if p.Factor != nil {
-		f := *p.Factor
-		f.Address += d.base
-		p.Factor = &f
+	it, a := &d.items[point], &d.access[point]
+	p := Point{Point: d.schema.Points[point], Kind: it.kind, Address: it.address, Field: a.field, Writable: a.writable, Function: a.function}
+	if n := d.factor(point); n >= 0 {
+		p.Factor = &Register{d.items[n].kind, d.items[n].address}
 	}
 	return p
 }

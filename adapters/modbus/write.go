@@ -39,11 +39,11 @@ func (b *Bus) Write(ctx context.Context, device, point string, v adapters.Value)
 	if d == nil {
 		return adapters.Value{}, fmt.Errorf("%w: device %q", ErrNoPoint, device)
 	}
-	n := slices.IndexFunc(d.Points, func(p Point) bool { return p.Name == point })
+	n := slices.IndexFunc(d.schema.Points, func(p adapters.Point) bool { return p.Name == point })
 	if n < 0 {
 		return adapters.Value{}, fmt.Errorf("%w: %q of device %q", ErrNoPoint, point, device)
 	}
-	if !d.Points[n].Writable {
+	if !d.access[n].writable {
 		return adapters.Value{}, fmt.Errorf("%w: %q of device %q; set writable = true", ErrNotWritable, point, device)
 	}
 	w := &write{ctx, d, n, v, make(chan written, 1)}
@@ -96,7 +96,7 @@ func (b *Bus) write(ctx context.Context, w *write) {
 			b.Sink.Offer(adapters.Sample{Schema: &w.dev.schema, Time: b.Clock(), Readings: []adapters.Reading{reading}})
 		}
 		if r.err != nil {
-			r.err = fmt.Errorf("modbus: write %q of %q: %w", w.dev.Points[w.point].Name, w.dev.Name, r.err)
+			r.err = fmt.Errorf("modbus: write %q of %q: %w", p.Name, w.dev.Name, r.err)
 		}
 	}
 	w.done <- r
