@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	intern "unique"
 )
 
 // The decoder fills structs from the parsed file. The TOML library's own decoding ends at the first
@@ -113,7 +114,7 @@ func decodeValue(v reflect.Value, value any, at Place, key string) {
 	switch v.Kind() {
 	case reflect.String:
 		if text, ok := value.(string); ok {
-			v.SetString(text)
+			v.SetString(own(text))
 		} else {
 			mismatch("a string")
 		}
@@ -176,7 +177,7 @@ func decodeValue(v reflect.Value, value any, at Place, key string) {
 		for name, value := range table {
 			item := reflect.New(v.Type().Elem()).Elem()
 			decodeValue(item, value, at, join(key, name))
-			v.SetMapIndex(reflect.ValueOf(name), item)
+			v.SetMapIndex(reflect.ValueOf(own(name)), item)
 		}
 	case reflect.Slice:
 		decodeSlice(v, value, at, key)
@@ -186,6 +187,10 @@ func decodeValue(v reflect.Value, value any, at Place, key string) {
 		panic("config: a field of type " + v.Type().String() + " cannot be decoded")
 	}
 }
+
+// own returns a text that does not hold the whole file in memory, the same one for the same content: of
+// thousands of points many are called alike.
+func own(text string) string { return intern.Make(text).Value() }
 
 func decodeSlice(v reflect.Value, value any, at Place, key string) {
 	var items []any

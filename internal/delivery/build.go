@@ -16,8 +16,8 @@ func (d *Destination) read(lane buffer.Lane, now time.Time) (p *parcel, read boo
 	if err != nil || !ok {
 		return nil, false, err
 	}
-	it := item{id: rec.ID, lane: lane, durable: rec.Durable, dict: d.intern(rec.Dict)}
-	schema, err := d.o.Decoder.Schema(rec.Dict)
+	schema, dict, err := d.o.Decoder.Intern(rec.Dict)
+	it := item{id: rec.ID, lane: lane, durable: rec.Durable, dict: dict}
 	if err == nil && d.o.Formatter.Skips(schema) {
 		d.o.Source.Ack(rec.ID)
 		return nil, true, nil
@@ -36,19 +36,6 @@ func (d *Destination) read(lane buffer.Lane, now time.Time) (p *parcel, read boo
 	it.data = append(p.items[0].data[:0], rec.Data...)
 	p.items = append(p.items[:0], it)
 	return d.build(p), true, nil
-}
-
-// intern returns a lasting copy of a schema, the same one for the same content.
-func (d *Destination) intern(dict []byte) []byte {
-	if kept, ok := d.dicts[string(dict)]; ok {
-		return kept
-	}
-	if len(d.dicts) >= 4096 {
-		clear(d.dicts)
-	}
-	kept := slices.Clone(dict)
-	d.dicts[string(dict)] = kept
-	return kept
 }
 
 // build makes the messages of a parcel's items. Where there is nothing to send it acknowledges them,

@@ -98,7 +98,6 @@ type Destination struct {
 	w         *window
 	decoded   []sample.Record
 	formatted []format.Item
-	dicts     map[string][]byte
 	bars      bars
 	pile      pile
 	passed    map[chain]passed  // the last sample that was passed over
@@ -148,7 +147,7 @@ func New(o Options) (*Destination, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	d := &Destination{o: o, log: o.Logger.With("destination", o.Name), wake: make(chan struct{}, 1), w: newWindow(o.Window),
-		dicts: make(map[string][]byte), passed: make(map[chain]passed), bars: make(bars), batches: make(map[batchKey]*batch)}
+		passed: make(map[chain]passed), bars: make(bars), batches: make(map[batchKey]*batch)}
 	d.status.Name, d.status.State, d.status.Connected = o.Name, Starting, true
 	return d, nil
 }

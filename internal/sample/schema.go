@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 
 	"gateway/adapters"
@@ -99,8 +100,14 @@ func (d *decoder) labels() []adapters.Label {
 // A Decoder decodes the records of many devices and keeps their schemas, so that all samples of a
 // device share one, whoever reads them. It is safe for concurrent use. The zero Decoder is ready.
 type Decoder struct {
-	mu      sync.RWMutex
-	schemas map[string]*adapters.Schema // by content: two schemas under one hash would do no harm
+	mu    sync.RWMutex
+	known map[string]known // by content: two schemas under one hash would do no harm
+}
+
+// known is a schema and its content.
+type known struct {
+	schema *adapters.Schema
+	dict   []byte
 }
 
 // maxSchemas bounds what a Decoder keeps. A gateway has as many schemas as devices, times the
@@ -109,39 +116,47 @@ const maxSchemas = 4096
 
 // Schema returns the schema that dict encodes, the same one each time.
 func (d *Decoder) Schema(dict []byte) (*adapters.Schema, error) {
+	s, _, err := d.Intern(dict)
+	return s, err
+}
+
+// Intern is Schema, and returns a copy of dict as well: one that lasts, and that nobody may change. Where
+// dict encodes no schema there is a copy, too.
+func (d *Decoder) Intern(dict []byte) (*adapters.Schema, []byte, error) {
 	d.mu.RLock()
-	s, ok := d.schemas[string(dict)]
+	k, ok := d.known[string(dict)]
 	d.mu.RUnlock()
 	if ok {
-		return s, nil
+		return k.schema, k.dict, nil
 	}
 	s, err := DecodeSchema(dict)
 	if err != nil {
-		return nil, err
+		return nil, slices.Clone(dict), err
 	}
-	return d.keep(dict, s), nil
+	k = d.keep(known{s, slices.Clone(dict)})
+	return k.schema, k.dict, nil
 }
 
 // Encode is EncodeSchema, and makes s the schema of the records that are written with it: it need not be
-// made anew when they are read. Nobody may change it from here on.
+// made anew when they are read. Nobody may change it, or the blob, from here on.
 func (d *Decoder) Encode(s *adapters.Schema) Blob {
 	blob := EncodeSchema(s)
-	d.keep(blob.Data, s)
+	blob.Data = d.keep(known{s, blob.Data}).dict
 	return blob
 }
 
-// keep returns the schema of this content: s, unless there is one already.
-func (d *Decoder) keep(dict []byte, s *adapters.Schema) *adapters.Schema {
+// keep returns what is known of this content: k, unless there is something already.
+func (d *Decoder) keep(k known) known {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if was, ok := d.schemas[string(dict)]; ok {
+	if was, ok := d.known[string(k.dict)]; ok {
 		return was
 	}
-	if d.schemas == nil || len(d.schemas) >= maxSchemas {
-		d.schemas = make(map[string]*adapters.Schema)
+	if d.known == nil || len(d.known) >= maxSchemas {
+		d.known = make(map[string]known)
 	}
-	d.schemas[string(dict)] = s
-	return s
+	d.known[string(k.dict)] = k
+	return k
 }
 
 // Decode decodes a record whose schema is dict into r, reusing r's Readings.
