@@ -41,10 +41,14 @@ type BusStatus struct {
 	Devices []DeviceStatus
 }
 
-// Traffic is what has gone over a bus of requests and answers; zero for others.
+// Traffic is what has gone over a bus since the start. What a kind of bus does not know is zero: there
+// are no requests where devices talk by themselves, and the kernel's I2C knows no stray bytes.
 type Traffic struct {
-	Exchanges uint64 // requests sent
-	Late      uint64 // answers thrown away because they were to a request that had been given up
-	Stray     uint64 // bytes thrown away that were nobody's answer
-	Out, In   uint64 // bytes
+	Opened     uint64 // times that the port or the connection was opened
+	Exchanges  uint64 // requests sent; on I2C: transactions
+	Unanswered uint64 // of them: no answer came in time; on I2C: or nobody acknowledged the address
+	Damaged    uint64 // answers and frames with a wrong checksum, and what followed no protocol
+	Late       uint64 // answers thrown away because they were to a request that had been given up
+	Stray      uint64 // bytes thrown away that were nobody's answer
+	Out, In    uint64 // bytes
 }

@@ -99,6 +99,9 @@ func silent(h *harness) {
 	if st := h.state(victim); st.Err == "" || st.Failures == 0 {
 		h.t.Errorf("a silent device: %+v", st)
 	}
+	if n := h.adapter.Status().Traffic; n.In == 0 || n.Exchanges > 0 && n.Unanswered == 0 {
+		h.t.Errorf("a silent device on a bus with traffic: %+v", n)
+	}
 	h.more(10, others...)
 	for _, d := range others {
 		if st := h.state(d); st.State != adapters.Online {
@@ -141,8 +144,12 @@ func vanishes(h *harness) {
 	}
 	before := h.adapter.Status().Beat
 	h.until("a beat while the bus is gone", func() bool { return h.adapter.Status().Beat > before })
+	opened := h.adapter.Status().Traffic.Opened
 	h.rig.Plug()
 	h.more(3, h.rig.Devices...)
+	if now := h.adapter.Status().Traffic.Opened; opened == 0 || now <= opened {
+		h.t.Errorf("a bus that came back counts as opened %d times, before that %d times", now, opened)
+	}
 }
 
 func endsUnplugged(h *harness) {

@@ -173,7 +173,10 @@ func (b *Bus) open() error {
 		b.schedule.Postpone(d.job, time.Now())
 	}
 	b.log.Info("bus open", "port", port.String())
-	b.update(func(s *adapters.BusStatus) { s.Open, s.Err = true, "" })
+	b.update(func(s *adapters.BusStatus) {
+		s.Open, s.Err = true, ""
+		s.Traffic.Opened++
+	})
 	return nil
 }
 
@@ -288,6 +291,17 @@ func (b *Bus) tx(m *Mux, addr uint16, w, r []byte) error {
 		err = b.port.Tx(addr, w, r)
 	}
 	fault, _ := FaultOf(err)
+	b.update(func(s *adapters.BusStatus) {
+		t := &s.Traffic
+		t.Exchanges++
+		t.Out += uint64(len(w))
+		switch {
+		case err == nil:
+			t.In += uint64(len(r))
+		case fault == FaultTimeout, fault == FaultNoAck:
+			t.Unanswered++
+		}
+	})
 	switch {
 	case err == nil:
 		b.timeouts, b.worked = 0, true

@@ -263,6 +263,7 @@ func (d *device) cycle() error {
 	}
 	err := d.driver.measure(&d.conn, d.results)
 	if reasonOf(err) == adapters.ReasonChecksum {
+		d.bus.update(func(s *adapters.BusStatus) { s.Traffic.Damaged++ })
 		d.results.clear()
 		err = d.driver.measure(&d.conn, d.results)
 	}

@@ -136,13 +136,15 @@ func TestWhatGoesOverTheBusIsCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := sim.NewModbus()
 		u := m.Unit(1).Set(sim.HoldingRegisters, 0, 1)
-		u.Fault(sim.ModbusFault{Delay: 150 * time.Millisecond}, sim.ModbusFault{WrongUnit: 9})
+		u.Fault(sim.ModbusFault{Delay: 150 * time.Millisecond}, sim.ModbusFault{WrongUnit: 9}, sim.ModbusFault{Short: 1})
 		b, stop := start(t, modbus.Options{Framing: modbus.TCP, Address: "h:1", Dial: pipeDial(t, m.ServeConn), Sink: newSink(),
 			Devices: []modbus.Device{{Name: "dev", Unit: 1, Interval: time.Second, Timeout: 100 * time.Millisecond, Points: registers(t, 0, 1)}}})
 		time.Sleep(time.Minute + 500*time.Millisecond) // between two polls
 		stop()
-		// Twelve bytes ask for a register, eleven give it.
-		if n := b.Status().Traffic; n.Late != 1 || n.Stray != 11 || n.Exchanges < 50 || n.Out != 12*n.Exchanges || n.In != 11*n.Exchanges {
+		// Twelve bytes ask for a register, eleven give it, and once ten. The late answer and another unit's are
+		// none in time; the short one ends the connection.
+		if n := b.Status().Traffic; n.Late != 1 || n.Stray != 11 || n.Exchanges < 50 || n.Out != 12*n.Exchanges || n.In != 11*n.Exchanges-1 ||
+			n.Unanswered != 2 || n.Damaged != 1 || n.Opened != 2 {
 			t.Errorf("%+v", n)
 		}
 	})

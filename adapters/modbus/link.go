@@ -84,6 +84,7 @@ func (l *link) connect() error {
 	}
 	l.line, l.hooked = line, nil
 	l.opened = time.Now()
+	l.traffic.Opened++
 	l.free = l.opened.Add(l.pauses.Connect)
 	l.have, l.reused, l.dirty, l.mute, l.echo = 0, false, false, 0, false
 	return nil
@@ -179,6 +180,13 @@ func (l *link) carry(req []byte) ([]byte, error) {
 		return resp, nil
 	}
 	l.owe(req)
+	if errors.Is(err, ErrTimeout) {
+		l.traffic.Unanswered++
+	}
+	// What came during a timeout instead of an answer is damage, too, but for another unit's good answer.
+	if errors.Is(err, ErrChecksum) || errors.Is(err, ErrProtocol) && !errors.Is(err, ErrTimeout) {
+		l.traffic.Damaged++
+	}
 	switch {
 	case errors.Is(err, ErrLost):
 		l.close()

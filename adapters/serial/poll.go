@@ -121,6 +121,9 @@ func (s *session) ask(d *device, m *message) (failure, error) {
 		f, err = s.answer(d, m)
 	}
 	if err == nil && f.reason == adapters.ReasonTimeout {
+		s.mu.Lock()
+		s.stats.Unanswered++
+		s.mu.Unlock()
 		err = s.unsend()
 	}
 	if err == nil && sent && m.Wait > 0 {
@@ -181,6 +184,10 @@ func (s *session) request(m *message) (failure, error) {
 		return failure{}, err
 	}
 	s.last = time.Now()
+	s.mu.Lock()
+	s.stats.Requests++
+	s.stats.Sent += uint64(len(m.Send))
+	s.mu.Unlock()
 	if m.ThenBaud != 0 {
 		if err := s.pause(s.wireTime(len(m.Send))); err != nil {
 			return failure{}, err

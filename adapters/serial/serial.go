@@ -98,10 +98,11 @@ type Event struct {
 
 // Stats are counters of a bus, since it was made.
 type Stats struct {
-	Bytes                    uint64 // received
+	Bytes, Sent              uint64 // received, sent
 	Frames                   uint64 // cut
 	Unclaimed                uint64 // frames that no device took
 	Garbage, Checksum, Other uint64 // runs of bytes that were no frame
+	Requests, Unanswered     uint64 // sent; of them, those without an answer in time
 	Opened                   uint64 // times that the port was opened
 	Line                     port.Counts
 }
@@ -109,8 +110,9 @@ type Stats struct {
 // since returns what was counted after the earlier counts b.
 func (s Stats) since(b Stats) Stats {
 	return Stats{
-		s.Bytes - b.Bytes, s.Frames - b.Frames, s.Unclaimed - b.Unclaimed, s.Garbage - b.Garbage, s.Checksum - b.Checksum, s.Other - b.Other,
-		s.Opened - b.Opened, s.Line.Sub(b.Line),
+		s.Bytes - b.Bytes, s.Sent - b.Sent, s.Frames - b.Frames, s.Unclaimed - b.Unclaimed,
+		s.Garbage - b.Garbage, s.Checksum - b.Checksum, s.Other - b.Other,
+		s.Requests - b.Requests, s.Unanswered - b.Unanswered, s.Opened - b.Opened, s.Line.Sub(b.Line),
 	}
 }
 
@@ -376,6 +378,11 @@ func (b *Bus) Status() adapters.BusStatus {
 	defer b.mu.Unlock()
 	s := b.status
 	s.Devices = append([]adapters.DeviceStatus(nil), s.Devices...)
+	n := &b.stats
+	s.Traffic = adapters.Traffic{
+		Opened: n.Opened, Exchanges: n.Requests, Unanswered: n.Unanswered, Damaged: n.Checksum + n.Garbage + n.Other,
+		Out: n.Sent, In: n.Bytes,
+	}
 	return s
 }
 

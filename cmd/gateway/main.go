@@ -88,18 +88,23 @@ func usagef(format string, args ...any) error {
 }
 
 func main() {
-	// The first signal asks for an orderly stop, the second ends the program at once. A terminal that was
-	// closed asks for one, too, but not where nohup says that it shall not.
-	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) {
-		signals = append(signals, syscall.SIGHUP)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), signals...)
+	// The first signal asks for an orderly stop, the second ends the program at once.
+	ctx, stop := signal.NotifyContext(context.Background(), endSignals()...)
 	go func() {
 		<-ctx.Done()
 		stop()
 	}()
 	os.Exit(Main(ctx, streams{os.Stdin, os.Stdout, os.Stderr}, os.Args[1:]))
+}
+
+// endSignals are the signals that ask for an orderly stop. A terminal that is closed does, too, but not where
+// nohup says that it shall not.
+func endSignals() []os.Signal {
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	return signals
 }
 
 // Main carries out one command line and returns the exit code.

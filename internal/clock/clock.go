@@ -174,6 +174,9 @@ func (c *Clock) Run(ctx context.Context) error {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
 	failing := false
+	if !c.Synced() {
+		c.log.Info("clock: nothing has set this machine's clock yet; times are marked unsynced until it is set. Where it is right all the same, say clock = \"trust\"")
+	}
 	for {
 		select {
 		case <-ctx.Done():

@@ -1,19 +1,14 @@
 package gateway
 
 import (
-	"context"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"gateway/adapters"
 	"gateway/buffer"
 	"gateway/config"
 	"gateway/internal/clock"
-	"gateway/internal/format"
 	"gateway/internal/ledger"
-	"gateway/internal/report"
-	"gateway/mqtt"
 )
 
 // openLedger makes the ledger and lets everybody who loses samples tell it. The writer must be there.
@@ -77,99 +72,5 @@ func (g *Gateway) lose(x ledger.Loss) {
 func (g *Gateway) queueLost(l buffer.Loss) {
 	if g.ledger != nil {
 		g.lose(ledger.Loss{Destination: l.Consumer, Reason: string(l.Reason), Count: uint64(l.Count), First: l.First, Last: l.Last, Open: l.Open})
-	}
-}
-
-// reportRules returns what the configuration says is worth reporting of each point.
-func reportRules(says *config.Reporting) func(device, point string) report.Rule {
-	if says == nil {
-		return func(string, string) report.Rule { return report.Rule{} }
-	}
-	return func(device, point string) report.Rule { return reportRule(says.Of(device, point, format.Match)) }
-}
-
-func reportRule(c config.Report) report.Rule {
-	r := report.Rule{OnChange: c.Deadband != nil}
-	if c.Deadband != nil {
-		r.Deadband, r.Percent = c.Deadband.Absolute, c.Deadband.Percent
-	}
-	if c.OnChange != nil {
-		r.OnChange = *c.OnChange
-	}
-	if c.Heartbeat != nil {
-		r.Heartbeat = *c.Heartbeat
-	}
-	if c.MinInterval != nil {
-		r.MinInterval = *c.MinInterval
-	}
-	if c.Window != nil {
-		r.Window = *c.Window
-	}
-	for _, a := range c.Aggregate {
-		r.Aggregate = append(r.Aggregate, report.Func(a))
-	}
-	return r
-}
-
-// flushReports hands on the windows that are open when the buses have ended.
-func (g *Gateway) flushReports(ctx context.Context) error {
-	<-ctx.Done()
-	g.filter.Flush()
-	return nil
-}
-
-// How often retained states and totals are brought up to date.
-const (
-	statesEvery  = time.Second
-	accountEvery = 10 * time.Second
-)
-
-// announce keeps the retained states of devices and the account up to date at every destination.
-func (g *Gateway) announce(ctx context.Context) error {
-	tick := time.NewTicker(statesEvery)
-	defer tick.Stop()
-	next := time.Now()
-	for {
-		for _, b := range g.buses {
-			for _, d := range b.Status().Devices {
-				if d.State != adapters.Unknown {
-					g.announceState(d.Device, d.State.String())
-				}
-			}
-		}
-		if now := time.Now(); !now.Before(next) {
-			next = now.Add(accountEvery)
-			account := g.account()
-			for _, d := range g.destinations {
-				if d.announcer != nil {
-					d.announcer.Set(account.Topic, string(account.Payload))
-				}
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
-}
-
-// account is the retained message of the totals.
-func (g *Gateway) account() mqtt.Message {
-	return mqtt.Message{
-		Topic:   g.o.Config.Gateway.ID + "/" + config.ReservedDevice + "/account",
-		Payload: g.ledger.Totals().JSON(), QoS: mqtt.AtLeastOnce, Retain: true,
-	}
-}
-
-// announceState says at the destinations that get a device's samples whether it answers.
-func (g *Gateway) announceState(device, state string) {
-	for _, d := range g.destinations {
-		if d.announcer == nil {
-			continue
-		}
-		if len(d.devices) == 0 || slices.ContainsFunc(d.devices, func(p string) bool { return format.Match(p, device) }) {
-			d.announcer.Set(g.o.Config.Gateway.ID+"/"+device+"/state", state)
-		}
 	}
 }

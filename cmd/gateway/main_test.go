@@ -1,0 +1,20 @@
+package main
+
+import (
+	"os/signal"
+	"slices"
+	"syscall"
+	"testing"
+)
+
+// Whoever closes the terminal, or sends SIGHUP to a service as to others, gets an orderly stop; nohup is obeyed.
+func TestAClosedTerminalEndsInOrderUnlessNohup(t *testing.T) {
+	if !slices.Contains(endSignals(), syscall.SIGHUP) {
+		t.Error("SIGHUP would end the program at once")
+	}
+	signal.Ignore(syscall.SIGHUP)
+	defer signal.Reset(syscall.SIGHUP)
+	if slices.Contains(endSignals(), syscall.SIGHUP) {
+		t.Error("SIGHUP would end what nohup keeps")
+	}
+}
