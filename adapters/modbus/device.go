@@ -292,8 +292,8 @@ func (d *device) listed(items []int) string {
 			b.WriteString(", ")
 		}
 		name := "a scale factor"
-		if n < len(d.Points) {
-			name = d.Points[n].Name
+		if n < len(d.access) {
+			name = d.schema.Points[n].Name
 		}
 		fmt.Fprintf(&b, "%s (%v %d: %s)", name, d.items[n].kind, d.items[n].address, d.learned.troubles[n].reason)
 	}
