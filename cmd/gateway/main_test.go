@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"os/signal"
 	"slices"
 	"syscall"
@@ -9,12 +10,12 @@ import (
 
 // Whoever closes the terminal, or sends SIGHUP to a service as to others, gets an orderly stop; nohup is obeyed.
 func TestAClosedTerminalEndsInOrderUnlessNohup(t *testing.T) {
-	if !slices.Contains(endSignals(), syscall.SIGHUP) {
+	if !slices.Contains(endSignals(), os.Signal(syscall.SIGHUP)) {
 		t.Error("SIGHUP would end the program at once")
 	}
 	signal.Ignore(syscall.SIGHUP)
 	defer signal.Reset(syscall.SIGHUP)
-	if slices.Contains(endSignals(), syscall.SIGHUP) {
+	if slices.Contains(endSignals(), os.Signal(syscall.SIGHUP)) {
 		t.Error("SIGHUP would end what nohup keeps")
 	}
 }
