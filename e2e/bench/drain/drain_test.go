@@ -2,6 +2,7 @@
 // messages of the same size that cost nothing to make:
 //
 //	go test ./bench/drain -bench . -benchtime 1000000x
+//	go test ./bench/drain -bench Shapes -benchtime 200000x   # readings and messages a second, by what a message carries
 package drain
 
 import (
@@ -51,11 +52,11 @@ func connect(b *testing.B, url string, onState func(client.State)) *client.Clien
 	return cl
 }
 
-// meter is a sample of twenty readings.
-func meter() (*sample.Record, buffer.Dict) {
+// meter is a sample of so many readings.
+func meter(readings int) (*sample.Record, buffer.Dict) {
 	s := &adapters.Schema{Device: "meter"}
 	r := &sample.Record{Boot: 1, HasPrev: true, Prev: 1_000_000}
-	for i := range 20 {
+	for i := range readings {
 		s.Points = append(s.Points, adapters.Point{Name: fmt.Sprintf("r%d", i)})
 		r.Sample.Readings = append(r.Sample.Readings, adapters.Reading{Point: i, Value: adapters.FloatValue(float64(2301+i*317) / 10)})
 	}
@@ -64,8 +65,8 @@ func meter() (*sample.Record, buffer.Dict) {
 	return r, buffer.Dict{Hash: blob.Hash, Data: blob.Data}
 }
 
-func formatter(b *testing.B) *format.Formatter {
-	f, err := format.New(format.Options{Gateway: "plant", QoS: 1})
+func formatter(b *testing.B, batch bool) *format.Formatter {
+	f, err := format.New(format.Options{Gateway: "plant", QoS: 1, Batch: batch})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -78,9 +79,9 @@ const window = 64
 func BenchmarkGenerated(b *testing.B) {
 	mosquitto := rig.NewMosquitto(b, "log_type none")
 	cl := connect(b, mosquitto.URL(), func(client.State) {})
-	r, _ := meter()
+	r, _ := meter(20)
 	var out format.Out
-	if err := formatter(b).Append(&out, format.Item{Sample: &r.Sample, Epoch: 1 << 63, Seq: 1_000_001, Prev: r.Prev, HasPrev: true, Wall: time.Now().UnixNano()}); err != nil {
+	if err := formatter(b, false).Append(&out, format.Item{Sample: &r.Sample, Epoch: 1 << 63, Seq: 1_000_001, Prev: r.Prev, HasPrev: true, Wall: time.Now().UnixNano()}); err != nil {
 		b.Fatal(err)
 	}
 	slots := make(chan struct{}, window)
@@ -109,11 +110,25 @@ func BenchmarkGenerated(b *testing.B) {
 // 50 new samples a second.
 func BenchmarkDrain(b *testing.B) {
 	for _, order := range []delivery.Order{delivery.OldestFirst, delivery.LiveFirst} {
-		b.Run(string(order), func(b *testing.B) { drain(b, order) })
+		b.Run(string(order), func(b *testing.B) { drain(b, order, shape{readings: 20, samples: 1}) })
 	}
 }
 
-func drain(b *testing.B, order delivery.Order) {
+// A shape is what a message carries.
+type shape struct {
+	readings int // of a sample
+	samples  int
+}
+
+// BenchmarkShapes is the drain by what a message carries: a device's sample, a single reading, or several
+// samples of a device.
+func BenchmarkShapes(b *testing.B) {
+	for _, s := range []shape{{20, 1}, {1, 1}, {20, 20}} {
+		b.Run(fmt.Sprintf("%dreadings-%dsamples", s.readings, s.samples), func(b *testing.B) { drain(b, delivery.OldestFirst, s) })
+	}
+}
+
+func drain(b *testing.B, order delivery.Order, s shape) {
 	mosquitto := rig.NewMosquitto(b, "log_type none")
 	dir := b.TempDir()
 	q, err := buffer.Open(buffer.Options{Dir: filepath.Join(dir, "queue"), MaxBytes: 1 << 30, SyncWindow: time.Second})
@@ -124,7 +139,7 @@ func drain(b *testing.B, order delivery.Order) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	r, dict := meter()
+	r, dict := meter(s.readings)
 	data := sample.Append(nil, r)
 	for range b.N {
 		if _, err := q.Append(data, &dict); err != nil {
@@ -136,7 +151,7 @@ func drain(b *testing.B, order delivery.Order) {
 		b.Fatal(err)
 	}
 	cl := connect(b, mosquitto.URL(), func(client.State) {})
-	d, err := delivery.New(delivery.Options{Name: "cloud", Source: consumer, Publisher: cl, Formatter: formatter(b), Clock: clk, Window: window, Order: order})
+	d, err := delivery.New(delivery.Options{Name: "cloud", Source: consumer, Publisher: cl, Formatter: formatter(b, s.samples > 1), Clock: clk, Window: window, Order: order, BatchSamples: s.samples})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -162,8 +177,11 @@ func drain(b *testing.B, order delivery.Order) {
 		b.Fatal(err)
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "samples/s")
-	if s := d.Status(); s.Delivered != uint64(total) {
-		b.Errorf("%d of %d delivered", s.Delivered, total)
+	b.ReportMetric(float64(b.N*s.readings)/b.Elapsed().Seconds(), "readings/s")
+	status := d.Status()
+	b.ReportMetric(float64(status.Messages)/b.Elapsed().Seconds(), "messages/s")
+	if status.Delivered != uint64(total) {
+		b.Errorf("%d of %d delivered", status.Delivered, total)
 	}
 	b.StopTimer()
 	cancel()

@@ -7,6 +7,7 @@
 //	go run ./bench/gateway -load 10x20 -silent 1   # one of the ten does not answer
 //	go run ./bench/gateway -load 10x20 -as json,gzip,batch   # what the link carries
 //	go run ./bench/gateway -load 100x100 -as value           # one topic per register: 10,000 messages a second
+//	go run ./bench/gateway -load 10x20,100x100 -kill 10      # kill -9, ten times: what is missed, lost and sent twice
 package main
 
 import (
@@ -15,9 +16,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
-	"net"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -37,9 +36,10 @@ func main() {
 	loads := flag.String("load", "10x20,100x100", "devices x readings a second, comma-separated")
 	silent := flag.Int("silent", 0, "how many of the devices, which share a connection, do not answer")
 	as := flag.String("as", "json", "what is sent, comma-separated: "+strings.Join(slices.Sorted(maps.Keys(shapes)), ", "))
+	kills := flag.Int("kill", 0, "how often the gateway is killed (SIGKILL) and started again, every four seconds, instead of the other measurements")
 	more := flag.String("destination", "", "further lines of the destination's table, separated by ;")
 	flag.Parse()
-	if err := run(ctx, *length, strings.Split(*loads, ","), strings.Split(*as, ","), *silent, strings.ReplaceAll(*more, ";", "\n")); err != nil {
+	if err := run(ctx, *length, strings.Split(*loads, ","), strings.Split(*as, ","), *silent, *kills, strings.ReplaceAll(*more, ";", "\n")); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -53,7 +53,7 @@ var shapes = map[string]string{
 	"value": `format = "value"`,
 }
 
-func run(ctx context.Context, length time.Duration, loads, as []string, silent int, more string) error {
+func run(ctx context.Context, length time.Duration, loads, as []string, silent, kills int, more string) error {
 	dir, err := os.MkdirTemp("", "bench-gateway-")
 	if err != nil {
 		return err
@@ -63,7 +63,11 @@ func run(ctx context.Context, length time.Duration, loads, as []string, silent i
 	if err := rig.BuildTo(binary, "", ""); err != nil {
 		return err
 	}
-	fmt.Println("load             CPU ms/1000  RSS MB  peak   p50 ms   p99 ms   link B/reading (acks)  disk B/reading (from the start)  first s  polls  %      lost  twice")
+	header := "load             CPU ms/1000  RSS MB  peak   p50 ms   p99 ms   link B/reading (acks)  disk B/reading (from the start)  first s  polls  %      lost  twice"
+	if kills > 0 {
+		header = killHeader
+	}
+	fmt.Println(header)
 	for _, l := range loads {
 		for _, shape := range as {
 			name := l + " " + shape
@@ -71,14 +75,24 @@ func run(ctx context.Context, length time.Duration, loads, as []string, silent i
 			if !ok {
 				return fmt.Errorf("%s: there is no such shape", name)
 			}
-			var r result
-			r.devices, r.readings, err = parseLoad(l)
+			r := result{silent: silent, length: length}
+			if r.devices, r.readings, err = parseLoad(l); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			p, err := newPlant(ctx, dir, binary, &r, lines+"\n"+more)
 			if err == nil {
-				r.silent, r.length = silent, length
-				err = r.measure(ctx, dir, binary, length, lines+"\n"+more)
+				if kills > 0 {
+					err = p.kill(ctx, name, kills)
+				} else {
+					err = p.measure(ctx)
+				}
+				p.close()
 			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
+			}
+			if kills > 0 {
+				continue
 			}
 			r.print(name)
 		}
@@ -114,70 +128,17 @@ type result struct {
 	latency   []time.Duration
 }
 
-func (r *result) measure(ctx context.Context, dir, binary string, length time.Duration, more string) error {
-	meter, err := load.NewMeter()
+// measure lets the gateway run, and stops it.
+func (p *plant) measure(ctx context.Context) error {
+	r := p.r
+	gateway, err := p.start(ctx)
 	if err != nil {
 		return err
 	}
-	defer meter.Close()
-	for i := range r.silent {
-		meter.Mute(byte(r.devices - i))
-	}
-	mosquitto, url, err := startMosquitto(ctx, dir)
-	if err != nil {
-		return err
-	}
-	defer mosquitto()
-	proxy, err := load.NewProxy(strings.TrimPrefix(url, "mqtt://"))
-	if err != nil {
-		return err
-	}
-	defer proxy.Close()
-	sub, err := load.NewSubscriber(url, "counter", "plant", func(device string, n int, at time.Time) {
-		unit, _ := strconv.Atoi(strings.TrimPrefix(device, "d"))
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if answered, ok := meter.Answered(byte(unit), n); ok && r.measuring {
-			r.latency = append(r.latency, at.Sub(answered))
-		}
-	})
-	if err != nil {
-		return err
-	}
-	defer sub.Close()
-
-	data, err := os.MkdirTemp(dir, "data-")
-	if err != nil {
-		return err
-	}
-	local, err := freePort()
-	if err != nil {
-		return err
-	}
-	conf := filepath.Join(data, "gateway.toml")
-	text := load.Config("plant", data, meter.Addr(), r.devices, r.readings, "1s",
-		fmt.Sprintf("[broker]\nlisten = [\"127.0.0.1:%d\"]\n\n[[destination]]\nname = \"cloud\"\nurl = %q\n%s\n", local, proxy.URL(), more))
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		return err
-	}
-	began := time.Now()
-	gateway := exec.Command(binary, "run", "--config", conf, "--log", "warn")
-	gateway.Stderr = os.Stderr
-	if err := gateway.Start(); err != nil {
-		return err
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- gateway.Wait() }()
-	defer func() {
-		gateway.Process.Kill()
-		<-ended
-	}()
-	if err := wait(ctx, ended, 10*time.Second, func() bool { return sub.Came() > 0 }); err != nil {
-		return fmt.Errorf("no reading came: %w", err)
-	}
-	first, _ := sub.Span()
-	r.first = first.Sub(began)
-	if err := pause(ctx, ended, 5*time.Second); err != nil {
+	defer gateway.kill()
+	first, _ := p.sub.Span()
+	r.first = first.Sub(gateway.began)
+	if err := pause(ctx, gateway.ended, 5*time.Second); err != nil {
 		return err
 	}
 
@@ -185,10 +146,10 @@ func (r *result) measure(ctx context.Context, dir, binary string, length time.Du
 	if err != nil {
 		return err
 	}
-	up, down := proxy.Bytes()
-	polls := r.sum(meter)
+	up, down := p.proxy.Bytes()
+	polls := r.sum(p.meter)
 	r.record(true)
-	if err := pause(ctx, ended, length); err != nil {
+	if err := pause(ctx, gateway.ended, r.length); err != nil {
 		return err
 	}
 	b, err := usage(gateway.Process.Pid)
@@ -196,28 +157,16 @@ func (r *result) measure(ctx context.Context, dir, binary string, length time.Du
 		return err
 	}
 	r.record(false)
-	up2, down2 := proxy.Bytes()
-	all := r.sum(meter)
+	up2, down2 := p.proxy.Bytes()
+	all := r.sum(p.meter)
 	r.polls = all - polls
 	r.diskAll = float64(b.written) / float64(all*r.readings)
 	r.cpu, r.disk, r.rss, r.peak = b.cpu-a.cpu, b.written-a.written, b.rss, b.peak
 	r.up, r.down = up2-up, down2-down
-
-	gateway.Process.Signal(os.Interrupt)
-	select {
-	case err := <-ended:
-		ended <- err
-	case <-time.After(20 * time.Second):
-		return errors.New("the gateway did not stop")
+	if err := gateway.stop(); err != nil {
+		return err
 	}
-	total := r.sum(meter)
-	_ = wait(ctx, nil, 3*time.Second, func() bool { return sub.Came() >= total }) // what has not come is counted below
-	for i := 1; i <= r.devices; i++ {
-		n := meter.Polls(byte(i))
-		came, again := sub.Tally(fmt.Sprintf("d%d", i), n)
-		r.lost += n - came
-		r.twice += again
-	}
+	p.settle(ctx)
 	return nil
 }
 
@@ -275,46 +224,6 @@ func pause(ctx context.Context, ended <-chan error, d time.Duration) error {
 		return err
 	}
 	return nil
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
-}
-
-// startMosquitto starts Debian's broker and returns how to end it.
-func startMosquitto(ctx context.Context, dir string) (stop func(), url string, err error) {
-	port, err := freePort()
-	if err != nil {
-		return nil, "", err
-	}
-	conf := filepath.Join(dir, fmt.Sprintf("mosquitto-%d.conf", port))
-	text := fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\nuser root\nlog_type none\nmax_queued_messages 0\n", port)
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		return nil, "", err
-	}
-	cmd := exec.CommandContext(ctx, "mosquitto", "-c", conf)
-	if err := cmd.Start(); err != nil {
-		return nil, "", fmt.Errorf("apt-get install mosquitto: %w", err)
-	}
-	stop = func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	}
-	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	for range 200 {
-		if c, err := net.Dial("tcp", addr); err == nil {
-			c.Close()
-			return stop, "mqtt://" + addr, nil
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	stop()
-	return nil, "", errors.New("mosquitto does not listen")
 }
 
 // A used is what a process has used so far.
