@@ -88,31 +88,12 @@ func charBits(data int, parity bool, stop float64) int {
 	return n
 }
 
-// grace is how long the turn that is under way at the end may still take: a device that has been asked is
-// heard, for what it answers may count for it as told.
-const grace = 500 * time.Millisecond
-
-// outlive returns a context that ends some time after ctx does.
-func outlive(ctx context.Context, by time.Duration) (context.Context, context.CancelFunc) {
-	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		late := time.NewTimer(by)
-		defer late.Stop()
-		select {
-		case <-late.C:
-			cancel()
-		case <-longer.Done():
-		}
-	})
-	return longer, func() { stop(); cancel() }
-}
-
 // Run reads the devices, each by its interval, until ctx ends and the turn under way is over. It returns
 // nil then, and never before: whatever is wrong with the bus is waited out.
 func (b *Bus) Run(ctx context.Context) error {
 	defer close(b.running)
 	defer b.link.close()
-	work, cancel := outlive(ctx, grace)
+	work, cancel := adapters.Outlive(ctx)
 	defer cancel()
 	start := time.Now()
 	schedule := adapters.NewSchedule(start)

@@ -3,6 +3,7 @@ package serial_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"strings"
@@ -261,4 +262,40 @@ func TestErrorsOnTheLineAreCounted(t *testing.T) {
 		}
 		r.stop()
 	})
+}
+
+// What a device was asked for counts for it as told, and was read in vain when nobody listens.
+func TestTheExchangeUnderWayAtTheEndIsFinished(t *testing.T) {
+	for name, c := range map[string]struct {
+		delay time.Duration // of the answer
+		takes time.Duration
+		want  string
+	}{
+		"the device answers":      {200 * time.Millisecond, 100 * time.Millisecond, "meter@201ms v=7"},
+		"the device takes longer": {5 * time.Second, adapters.Grace, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := start(t, serial.Options{Frame: lines, Devices: []serial.Device{polled("meter", 10*time.Second, 10*time.Second, "V?\n", `^(?P<v>\d+)$`)}})
+				end := <-r.ends
+				asked := make([]byte, 3)
+				if _, err := io.ReadFull(end, asked); err != nil {
+					t.Fatal(err)
+				}
+				go func() {
+					time.Sleep(c.delay)
+					end.Write([]byte("7\n")) // there may be nobody any more
+				}()
+				time.Sleep(100 * time.Millisecond)
+				begin := time.Now()
+				r.stop()
+				if took := time.Since(begin); took != c.takes {
+					t.Errorf("the end took %v, want %v", took, c.takes)
+				}
+				r.want(c.want)
+				end.Close()
+				time.Sleep(c.delay)
+			})
+		})
+	}
 }

@@ -290,7 +290,8 @@ func newParser(s parse.Spec) (*parse.Parser, error) {
 // connections only to close them is backed off from.
 const steady = 10 * time.Second
 
-// Run reads the devices until ctx ends. A port that is not there, or vanishes, is waited for.
+// Run reads the devices until ctx ends and the exchange under way is over. A port that is not there, or
+// vanishes, is waited for.
 func (b *Bus) Run(ctx context.Context) error {
 	backoff := adapters.Backoff{Min: 250 * time.Millisecond, Max: 5 * time.Second}
 	for ctx.Err() == nil {

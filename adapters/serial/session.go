@@ -16,7 +16,9 @@ import (
 // the port.
 type session struct {
 	*Bus
-	ctx    context.Context
+	ctx    context.Context // as long as there is to be listened
+	work   context.Context // as long as an exchange that was begun may take
+	asking bool            // there is an exchange under way
 	conn   Conn
 	cutter *frame.Cutter // the line's, or that of the message that is waited for
 	buf    [4096]byte
@@ -45,9 +47,14 @@ const midstream = 100 * time.Millisecond
 
 func (b *Bus) session(ctx context.Context, conn Conn) error {
 	now := time.Now()
-	s := &session{Bus: b, ctx: ctx, conn: conn, cutter: b.cutter, opened: now, last: now}
-	// A Read that waits is woken; one that is about to wait looks at ctx first.
-	defer context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })()
+	work, cancel := adapters.Outlive(ctx)
+	defer cancel()
+	s := &session{Bus: b, ctx: ctx, work: work, conn: conn, cutter: b.cutter, opened: now, last: now}
+	// A Read that waits is woken; one that is about to wait looks at the context first. In an exchange it
+	// waits on.
+	wake := func() { conn.SetReadDeadline(time.Unix(1, 0)) }
+	defer context.AfterFunc(ctx, wake)()
+	defer context.AfterFunc(work, wake)()
 	b.cutter.Reset()
 	s.schedule = adapters.NewSchedule(now)
 	if c, ok := conn.(interface{ Baud() int }); ok {
@@ -67,11 +74,20 @@ func (b *Bus) session(ctx context.Context, conn Conn) error {
 	}
 	s.lookAtCounts()
 	defer s.lookAtCounts()
-	for {
+	for ctx.Err() == nil {
 		if err := s.turn(); err != nil {
 			return err
 		}
 	}
+	return ctx.Err()
+}
+
+// ended returns why the session is over, nil while it is not.
+func (s *session) ended() error {
+	if s.asking {
+		return s.work.Err()
+	}
+	return s.ctx.Err()
 }
 
 // turn does what is due, or listens until something is.
@@ -118,7 +134,9 @@ func (s *session) job(id int) error {
 	d := s.jobs[id]
 	var err error
 	if d.polled {
+		s.asking = true
 		err = s.poll(d)
+		s.asking = false
 	} else {
 		s.publishInterval(d)
 	}
@@ -180,7 +198,7 @@ func (s *session) read(deadline time.Time) error {
 	if err := s.conn.SetReadDeadline(deadline); err != nil {
 		return err
 	}
-	if err := s.ctx.Err(); err != nil {
+	if err := s.ended(); err != nil {
 		return err
 	}
 	n, err := s.conn.Read(s.buf[:])
@@ -200,8 +218,8 @@ func (s *session) read(deadline time.Time) error {
 		s.mu.Unlock()
 		return nil
 	}
-	if ctxErr := s.ctx.Err(); ctxErr != nil {
-		return ctxErr
+	if ended := s.ended(); ended != nil {
+		return ended
 	}
 	if err == io.EOF {
 		err = errors.New("serial: the other end closed the connection")
