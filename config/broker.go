@@ -99,7 +99,7 @@ func (l *BrokerLimits) setDefaults() {
 	l.QueuedBytesTotal = 256 << 20
 	l.Subscriptions = 100_000
 	l.SubscriptionsAll = 1_000_000
-	l.TopicLevels = 128
+	l.TopicLevels = 256
 	l.Retained = 100_000
 	l.RetainedBytes = 128 << 20
 }

@@ -53,6 +53,9 @@ type Broker struct {
 	workers   sync.Pool
 	readers   packet.Pool
 
+	connecting *packet.Budget // of large CONNECT packets, of clients that nobody knows yet
+	arriving   *packet.Budget // of other large packets
+
 	steppedBack atomic.Bool // somebody has, and waits for the others
 }
 
@@ -71,6 +74,9 @@ func New(o Options) (*Broker, error) {
 		addrs:     make([]net.Addr, len(o.Listen)),
 		faults:    make([]error, len(o.Listen)),
 		room:      make(chan struct{}, 1),
+
+		connecting: packet.NewBudget(int64(o.Limits.ConnectBytes)),
+		arriving:   packet.NewBudget(int64(max(o.Limits.QueuedBytesTotal, 2*int(o.MaxPacketSize)))), // one must always fit, and its copy,
 	}
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	if o.Store != nil {

@@ -107,7 +107,7 @@ func (c *conn) serve() {
 // connect reads and answers the first packet, which must be CONNECT [MQTT-3.1.0-1].
 func (c *conn) connect() error {
 	c.nc.SetReadDeadline(time.Now().Add(c.b.opt.Limits.ConnectTimeout))
-	c.reader.SetMax(min(c.b.opt.Limits.ConnectPacketSize, int(c.b.opt.MaxPacketSize)))
+	c.reader.Limit(min(c.b.opt.Limits.ConnectPacketSize, int(c.b.opt.MaxPacketSize)), c.b.connecting)
 	if s := c.stopped.Load(); s != nil { // stop's deadline must not be overwritten
 		return s.err
 	}
@@ -120,7 +120,7 @@ func (c *conn) connect() error {
 		c.b.stats.badConnects.Add(1)
 		return err
 	}
-	c.reader.SetMax(int(c.b.opt.MaxPacketSize))
+	c.reader.Limit(int(c.b.opt.MaxPacketSize), c.b.arriving)
 	c.nc.SetReadDeadline(time.Time{})
 	if s := c.stopped.Load(); s != nil {
 		return s.err
@@ -337,6 +337,7 @@ func (c *conn) farewell(code mqtt.ReasonCode, text string) packet.Packet {
 
 // end parts from the client and cleans up. err is why.
 func (c *conn) end(err error) {
+	c.reader.Close() // others may need the room while this one lingers
 	if c.alive != nil {
 		c.alive.Stop()
 	}
@@ -362,7 +363,6 @@ func (c *conn) end(err error) {
 	if linger {
 		c.linger()
 	}
-	c.reader.Close()
 }
 
 // verdict returns the reason code that an error deserves; the ends of the network and of the client

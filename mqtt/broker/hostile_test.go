@@ -167,6 +167,59 @@ func TestConnectMustComeInTime(t *testing.T) {
 	trickling.closed()
 }
 
+// What is not known yet to be anybody's holds little, however many do it, and takes no room from clients.
+func TestBytesBeforeConnectAreBounded(t *testing.T) {
+	b := start(t, Options{Limits: Limits{ConnectBytes: 100 << 10}})
+	large := &packet.Connect{Version: mqtt.V5, CleanStart: true, ClientID: "large", HasPassword: true, HasUsername: true, Password: make([]byte, 60_000)}
+	whole, err := large.Append(nil, mqtt.V5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := join(t, b, mqtt.V5, "known")
+	first := dial(t, b, mqtt.V5)
+	first.write(whole[:len(whole)-1])
+	until(t, "it has arrived", func() bool { return b.Stats().BytesReceived > 59_000 })
+	second := dial(t, b, mqtt.V5)
+	second.write(whole)
+	second.closed()
+	if n := b.Stats().BadConnects; n != 1 {
+		t.Errorf("%d bad connects, want 1", n)
+	}
+	known.send(&packet.Publish{Topic: "t", Payload: make([]byte, 200_000), QoS: 1, ID: 1})
+	expect[*packet.Puback](known)
+	join(t, b, mqtt.V5, "small")
+	first.write(whole[len(whole)-1:])
+	expect[*packet.Connack](first)
+	first.send(&packet.Pingreq{}) // it reads on, so there is room again
+	expect[*packet.Pingresp](first)
+	third := dial(t, b, mqtt.V5)
+	third.send(large)
+	expect[*packet.Connack](third)
+}
+
+// Clients that send large packets and never come to their ends hold no more than may be queued.
+func TestArrivingPacketsAreBounded(t *testing.T) {
+	b := start(t, Options{MaxPacketSize: 100_000, Limits: Limits{QueuedBytesTotal: 100_000}})
+	unfinished, err := (&packet.Publish{Topic: "t", Payload: make([]byte, 90_000)}).Append(nil, mqtt.V5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := join(t, b, mqtt.V5, "first")
+	had := b.Stats().BytesReceived
+	first.write(unfinished[:89_000])
+	until(t, "it has arrived", func() bool { return b.Stats().BytesReceived == had+89_000 })
+	second := join(t, b, mqtt.V5, "second")
+	second.write(unfinished[:89_000])
+	second.refused(mqtt.QuotaExceeded)
+	first.write(unfinished[89_000:])
+	first.send(&packet.Pingreq{})
+	expect[*packet.Pingresp](first)
+	third := join(t, b, mqtt.V5, "third")
+	third.write(unfinished)
+	third.send(&packet.Pingreq{})
+	expect[*packet.Pingresp](third)
+}
+
 func TestConnectionsAreBounded(t *testing.T) {
 	b := start(t, Options{Limits: Limits{Pending: 2}})
 	dial(t, b, mqtt.V5)

@@ -72,14 +72,15 @@ type Limits struct {
 	Inflight          int // unacknowledged messages on their way to one client [256; MQTT 5.0 clients say less if they want]
 	QueuedMessages    int // waiting for one session [10,000]
 	QueuedBytes       int // the same in bytes [8 MiB]
-	QueuedBytesTotal  int // of all sessions [256 MiB]
+	QueuedBytesTotal  int // of all sessions, and of packets larger than 16 KiB that are arriving [256 MiB]
 	Subscriptions     int // of one session, or KiB of filters [100,000]
 	SubscriptionsAll  int // of all sessions [1,000,000]
-	TopicLevels       int // of a topic or filter [128]
+	TopicLevels       int // of a topic or filter [256]
 	Retained          int // retained messages [100,000]
 	RetainedBytes     int // the same in bytes [128 MiB]
 	OutBuffer         int // encoded bytes that wait for one client's socket before messages queue [128 KiB]
 	ConnectPacketSize int // bytes of a CONNECT [256 KiB]
+	ConnectBytes      int // of all CONNECT packets larger than 16 KiB that are arriving [16 MiB]
 }
 
 // A Listener is an address to listen on.
@@ -181,11 +182,12 @@ func (o *Options) fill() error {
 	def(&l.QueuedBytesTotal, 256<<20)
 	def(&l.Subscriptions, 100_000)
 	def(&l.SubscriptionsAll, 1_000_000)
-	def(&l.TopicLevels, 128)
+	def(&l.TopicLevels, 256)
 	def(&l.Retained, 100_000)
 	def(&l.RetainedBytes, 128<<20)
 	def(&l.OutBuffer, 128<<10)
 	def(&l.ConnectPacketSize, 256<<10)
+	def(&l.ConnectBytes, 16<<20)
 	defTime(&l.ConnectTimeout, 10*time.Second)
 	defTime(&l.WriteTimeout, 30*time.Second)
 	defTime(&o.SyncWindow, time.Second)
@@ -224,6 +226,7 @@ func (o *Options) check() error {
 		"queued bytes": l.QueuedBytes, "total queued bytes": l.QueuedBytesTotal, "subscriptions": l.Subscriptions,
 		"total subscriptions": l.SubscriptionsAll, "topic levels": l.TopicLevels, "retained": l.Retained,
 		"retained bytes": l.RetainedBytes, "out buffer": l.OutBuffer,
+		"connect packet size": l.ConnectPacketSize, "connect bytes": l.ConnectBytes,
 	} {
 		if v < 1 {
 			bad("limit of %s is %d: it must be at least 1", name, v)

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -337,6 +338,44 @@ func TestAnnouncedLengthAllocatesNothing(t *testing.T) {
 	}
 	if len(r.buf) > 128<<10 {
 		t.Errorf("%d bytes for 40,005 received", len(r.buf))
+	}
+}
+
+// What large packets take while they arrive is of a budget that Readers share, and is given back with the packet, at
+// its end or the Reader's.
+func TestReadersShareABudget(t *testing.T) {
+	large := append(unhex(t, "30 80 80 02"), make([]byte, 32<<10)...)
+	const all = 70_000 // for one packet and its copy while it grows
+	budget := NewBudget(all)
+	reader := func(b []byte) *Reader {
+		r := NewReader(bytes.NewReader(b), 0, nil)
+		r.Limit(0, budget)
+		return r
+	}
+	first := reader(append(slices.Clone(large), 0xc0, 0))
+	if _, err := first.Next(); err != nil {
+		t.Fatal(err)
+	}
+	second := reader(large)
+	if _, err := second.Next(); Code(err) != mqtt.QuotaExceeded {
+		t.Errorf("beyond the budget: %v", err)
+	}
+	second.Close()
+	if _, err := reader(large[:8<<10]).Next(); err != io.ErrUnexpectedEOF {
+		t.Errorf("a packet that has not outgrown the small buffers: %v", err)
+	}
+	if _, err := first.Next(); err != nil {
+		t.Fatal(err)
+	}
+	cut := reader(large[:len(large)-1])
+	if _, err := cut.Next(); err != io.ErrUnexpectedEOF {
+		t.Errorf("the first packet's bytes were not given back: %v", err)
+	}
+	// Bytes are of the budget that they were taken from, whatever is to come.
+	cut.Limit(0, NewBudget(0))
+	cut.Close()
+	if left := budget.left.Load(); left != all {
+		t.Errorf("%d bytes are left in the end, want all", left)
 	}
 }
 

@@ -35,30 +35,32 @@ func (p *Pool) put(b []byte) {
 // large one from its Pool while much does, and more only while a packet larger than that arrives,
 // at most twice what has arrived of it: an announced length allocates nothing. One goroutine reads.
 type Reader struct {
-	r     io.Reader
-	pool  *Pool
-	max   int
-	buf   []byte
-	start int // of what was read and not yet returned
-	end   int
-	few   int // reads in a row that would have fitted the small buffer
-	err   error
+	r      io.Reader
+	pool   *Pool
+	budget *Budget // of buf to come
+	lender *Budget // of buf as it is, where that is larger than those of the pool
+	max    int
+	buf    []byte
+	start  int // of what was read and not yet returned
+	end    int
+	few    int // reads in a row that would have fitted the small buffer
+	err    error
 }
 
 // NewReader returns a Reader that refuses packets of more than max bytes, fixed header included;
 // max <= 0 is no limit but the protocol's. pool may be nil.
 func NewReader(r io.Reader, max int, pool *Pool) *Reader {
 	rd := &Reader{r: r, pool: pool}
-	rd.SetMax(max)
+	rd.Limit(max, nil)
 	return rd
 }
 
-// SetMax changes the limit on the size of packets to come.
-func (r *Reader) SetMax(max int) {
+// Limit changes the limit on the size of packets to come, and the budget that they are of.
+func (r *Reader) Limit(max int, of *Budget) {
 	if max <= 0 || max > maxRemaining+5 {
 		max = maxRemaining + 5
 	}
-	r.max = max
+	r.max, r.budget = max, of
 }
 
 // Buffered returns how many bytes have been read from the stream and not been returned: with none,
@@ -74,7 +76,7 @@ func (r *Reader) Ready() bool {
 
 // Close gives the buffer back. The Reader and the frame returned last must not be used any more.
 func (r *Reader) Close() {
-	r.pool.put(r.buf)
+	r.release()
 	r.buf, r.start, r.end, r.err = nil, 0, 0, io.ErrClosedPipe
 }
 
@@ -110,8 +112,8 @@ func (r *Reader) length() (head, size int, err error) {
 }
 
 // Next returns the next frame; its body is valid until the next call. At the end of the stream it
-// returns io.EOF, within a packet io.ErrUnexpectedEOF. *Error says that the stream is not MQTT or
-// that the packet is too large; the type in it is the one announced.
+// returns io.EOF, within a packet io.ErrUnexpectedEOF. *Error says that the stream is not MQTT, that
+// the packet is too large or that the budget is used up; the type in it is the one announced.
 func (r *Reader) Next() (Frame, error) {
 	for {
 		head, size, err := r.length()
@@ -129,7 +131,9 @@ func (r *Reader) Next() (Frame, error) {
 			}
 			return Frame{}, r.err
 		}
-		r.room(size)
+		if err := r.room(size); err != nil {
+			return Frame{}, err
+		}
 		n, err := r.r.Read(r.buf[r.end:])
 		r.end += n
 		r.err = err
@@ -143,7 +147,7 @@ func (r *Reader) Next() (Frame, error) {
 
 // room makes room for a read, for a packet of size bytes where that is known. It is called only when no
 // whole packet is in the buffer.
-func (r *Reader) room(size int) {
+func (r *Reader) room(size int) error {
 	have := r.end - r.start
 	switch {
 	case have == 0 && r.few > 16 && len(r.buf) > smallBuffer,
@@ -166,13 +170,28 @@ func (r *Reader) room(size int) {
 		r.start, r.end = 0, have
 	default:
 		// Full with one packet: at most double, and not beyond its end.
-		r.swap(make([]byte, min(2*len(r.buf), size)))
+		n := min(2*len(r.buf), size)
+		if !r.budget.take(n) {
+			return &Error{Code: mqtt.QuotaExceeded, Type: Type(r.buf[r.start] >> 4), Detail: "too many large packets are arriving"}
+		}
+		r.swap(make([]byte, n))
+		r.lender = r.budget
 	}
+	return nil
 }
 
 // swap moves what is in the buffer to another one, which is larger than that.
 func (r *Reader) swap(b []byte) {
 	n := copy(b, r.buf[r.start:r.end])
-	r.pool.put(r.buf)
+	r.release()
 	r.buf, r.start, r.end, r.few = b, 0, n, 0
+}
+
+// release gives the buffer back to where it came from.
+func (r *Reader) release() {
+	r.pool.put(r.buf)
+	if r.lender != nil {
+		r.lender.take(-len(r.buf))
+		r.lender = nil
+	}
 }
