@@ -496,6 +496,21 @@ func TestReasonCodesOfPublish(t *testing.T) {
 	}
 }
 
+// The specification knows no limit of levels; Mosquitto takes 200, and so do its clients.
+func TestDeepTopics(t *testing.T) {
+	b := start(t, Options{})
+	c, p := join(t, b, mqtt.V5, "c"), join(t, b, mqtt.V5, "p")
+	deep := strings.Repeat("a/", 255) + "a"
+	c.subscribed(strings.Repeat("+/", 255)+"#", 1)
+	if got := p.publish(deep, "256 levels", 1, func(p *packet.Publish) { p.Retain = true }); got != mqtt.Success {
+		t.Errorf("PUBACK %s", got)
+	}
+	c.message(deep, "256 levels")
+	if got := p.publish(deep+"/a", "one more", 1); got != mqtt.TopicNameInvalid {
+		t.Errorf("PUBACK %s for 257 levels", got)
+	}
+}
+
 func TestDollarTopicsAreNotForWildcards(t *testing.T) {
 	b := start(t, Options{SysInterval: 1 << 40})
 	c := join(t, b, mqtt.V5, "c")
