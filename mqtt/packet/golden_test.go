@@ -56,6 +56,45 @@ var golden = []struct {
 	{"connack 3.1.1 refused", mqtt.V311, &Connack{Code: mqtt.NotAuthorized}, "20 02 00 05"},
 	{"connack 5.0", mqtt.V5, &Connack{Code: mqtt.Success, Properties: props(func(p *Properties) { p.SetAssignedClientID("x"); p.SetMaximumQoS(1); p.SetRetainAvailable(false) })},
 		"20 0b 00 00 08 12 0001 78 24 01 25 00"},
+	{"connect 5.0 with every property", mqtt.V5, &Connect{Version: mqtt.V5, CleanStart: true, KeepAlive: 60, ClientID: "a", Properties: props(func(p *Properties) {
+		p.SetSessionExpiry(1)
+		p.SetAuthMethod("m")
+		p.SetAuthData([]byte{1})
+		p.SetRequestProblemInfo(true)
+		p.SetRequestResponseInfo(true)
+		p.SetReceiveMaximum(5)
+		p.SetTopicAliasMaximum(6)
+		p.SetUser([]mqtt.UserProperty{{Name: "k", Value: "v"}})
+		p.SetMaximumPacketSize(256)
+	})}, "10 31 0004 4d515454 05 02 003c 23 11 00000001 15 0001 6d 16 0001 01 17 01 19 01 21 0005 22 0006 26 0001 6b 0001 76 27 00000100 0001 61"},
+	{"connect 5.0 with every property of a will", mqtt.V5, &Connect{Version: mqtt.V5, CleanStart: true, KeepAlive: 60, ClientID: "a", Will: &Will{Topic: "w", Properties: props(func(p *Properties) {
+		p.SetPayloadFormat(1)
+		p.SetMessageExpiry(60)
+		p.SetContentType("t")
+		p.SetResponseTopic("r")
+		p.SetCorrelationData([]byte("c"))
+		p.SetWillDelay(5)
+		p.SetUser([]mqtt.UserProperty{{Name: "k", Value: "v"}})
+	})}}, "10 33 0004 4d515454 05 06 003c 00 0001 61 1f 01 01 02 0000003c 03 0001 74 08 0001 72 09 0001 63 18 00000005 26 0001 6b 0001 76 0001 77 0000"},
+	{"connack 5.0 with every property", mqtt.V5, &Connack{Properties: props(func(p *Properties) {
+		p.SetSessionExpiry(1)
+		p.SetAssignedClientID("a")
+		p.SetServerKeepAlive(60)
+		p.SetAuthMethod("m")
+		p.SetAuthData([]byte{1})
+		p.SetResponseInfo("r")
+		p.SetServerReference("s")
+		p.SetReasonString("t")
+		p.SetReceiveMaximum(5)
+		p.SetTopicAliasMaximum(6)
+		p.SetMaximumQoS(1)
+		p.SetRetainAvailable(true)
+		p.SetUser([]mqtt.UserProperty{{Name: "k", Value: "v"}})
+		p.SetMaximumPacketSize(256)
+		p.SetWildcardAvailable(true)
+		p.SetSubscriptionIDsAvailable(true)
+		p.SetSharedAvailable(true)
+	})}, "20 3f 00 00 3c 11 00000001 12 0001 61 13 003c 15 0001 6d 16 0001 01 1a 0001 72 1c 0001 73 1f 0001 74 21 0005 22 0006 24 01 25 01 26 0001 6b 0001 76 27 00000100 28 01 29 01 2a 01"},
 	{"publish qos 0", mqtt.V311, &Publish{Topic: "a/b", Payload: []byte("hi")}, "30 07 0003 612f62 6869"},
 	{"publish qos 2", mqtt.V311, &Publish{Topic: "a", QoS: 2, Dup: true, Retain: true, ID: 0x1234}, "3d 05 0001 61 1234"},
 	{"publish 5.0", mqtt.V5, &Publish{Topic: "a", QoS: 1, ID: 10, Payload: []byte("x")}, "32 07 0001 61 000a 00 78"},
@@ -207,6 +246,17 @@ func TestWhatCannotBeEncoded(t *testing.T) {
 		{"unsubscribe without filter", &Unsubscribe{ID: 1}, ErrEmpty},
 		{"filter", &Subscribe{ID: 1, Subscriptions: []mqtt.Subscription{{Filter: long}}}, ErrTooLong},
 		{"client identifier", &Connect{Version: mqtt.V5, ClientID: long}, ErrTooLong},
+		{"user name", &Connect{Version: mqtt.V5, HasUsername: true, Username: long}, ErrTooLong},
+		{"password", &Connect{Version: mqtt.V5, HasPassword: true, Password: []byte(long)}, ErrTooLong},
+		{"will topic", &Connect{Version: mqtt.V5, Will: &Will{Topic: long}}, ErrTooLong},
+		{"property of a will", &Connect{Version: mqtt.V5, Will: &Will{Topic: "a", Properties: props(func(p *Properties) { p.SetContentType(long) })}}, ErrTooLong},
+		{"property of CONNECT", &Connect{Version: mqtt.V5, Properties: props(func(p *Properties) { p.SetAuthMethod(long) })}, ErrTooLong},
+		{"property of DISCONNECT", &Disconnect{Properties: props(func(p *Properties) { p.SetReasonString(long) })}, ErrTooLong},
+		{"suback without id", &Suback{Codes: []mqtt.ReasonCode{0}}, ErrNoID},
+		{"unsuback without id", &Unsuback{Codes: []mqtt.ReasonCode{0}}, ErrNoID},
+		{"unsubscribe without id", &Unsubscribe{Filters: []string{"a"}}, ErrNoID},
+		{"filter to unsubscribe", &Unsubscribe{ID: 1, Filters: []string{long}}, ErrTooLong},
+		{"subscription identifier 0 of SUBSCRIBE", &Subscribe{ID: 1, Subscriptions: []mqtt.Subscription{{Filter: "a"}}, Properties: props(func(p *Properties) { p.SetSubscriptionID(0) })}, ErrSubID},
 		{"will payload", &Connect{Version: mqtt.V5, Will: &Will{Topic: "a", Payload: []byte(long)}}, ErrTooLong},
 		{"user property", &Publish{Topic: "a", Properties: props(func(p *Properties) { p.SetUser([]mqtt.UserProperty{{Value: long}}) })}, ErrTooLong},
 		{"payload", &Publish{Topic: "a", Payload: big}, ErrTooLarge},
@@ -224,6 +274,74 @@ func TestWhatCannotBeEncoded(t *testing.T) {
 	}
 	if _, err := (&Auth{}).Append(nil, mqtt.V311); !errors.Is(err, ErrVersion) {
 		t.Error(err)
+	}
+}
+
+// What is as long as a string can be (1.5.4) is sent.
+func TestTheLongestStrings(t *testing.T) {
+	long := strings.Repeat("x", mqtt.MaxString)
+	for _, p := range []Packet{
+		&Connect{Version: mqtt.V5, ClientID: long, HasUsername: true, Username: long, HasPassword: true, Password: []byte(long), Will: &Will{Topic: long, Payload: []byte(long)}},
+		&Publish{Topic: long, Properties: props(func(p *Properties) { p.SetUser([]mqtt.UserProperty{{Name: long, Value: long}}) })},
+		&Subscribe{ID: 1, Subscriptions: []mqtt.Subscription{{Filter: long}}},
+		&Unsubscribe{ID: 1, Filters: []string{long}},
+	} {
+		b, err := p.Append(nil, mqtt.V5)
+		if err != nil {
+			t.Errorf("%s: %v", p.Type(), err)
+		} else if q, err := readOne(b, mqtt.V5); err != nil {
+			t.Errorf("%s: %v", p.Type(), err)
+		} else if again, err := q.Append(nil, mqtt.V5); err != nil || !bytes.Equal(again, b) {
+			t.Errorf("%s came back as another: %v", p.Type(), err)
+		}
+	}
+}
+
+// Acknowledgements before 5.0 are an identifier and nothing else.
+func TestAcknowledgementsBefore5HaveNoReason(t *testing.T) {
+	reason := props(func(p *Properties) { p.SetReasonString("no") })
+	for _, v := range []mqtt.Version{mqtt.V31, mqtt.V311} {
+		for want, p := range map[string]Packet{
+			"40 02 0001": &Puback{ID: 1, Code: mqtt.NotAuthorized, Properties: reason},
+			"50 02 0001": &Pubrec{ID: 1, Code: mqtt.NotAuthorized, Properties: reason},
+			"62 02 0001": &Pubrel{ID: 1, Code: mqtt.PacketIDNotFound, Properties: reason},
+			"70 02 0001": &Pubcomp{ID: 1, Code: mqtt.PacketIDNotFound, Properties: reason},
+			"b0 02 0001": &Unsuback{ID: 1, Codes: []mqtt.ReasonCode{mqtt.NotAuthorized}, Properties: reason},
+			"e0 00":      &Disconnect{Code: mqtt.DisconnectWithWill, Properties: reason},
+		} {
+			if got, err := p.Append(nil, v); err != nil || !bytes.Equal(got, unhex(t, want)) {
+				t.Errorf("%s: %x %v, want %s", p.Type(), got, err, want)
+			}
+		}
+	}
+}
+
+// An application message is the same before and after (3.3.2.3), and nothing of the packet's last one stays.
+func TestMessages(t *testing.T) {
+	full := mqtt.Message{
+		Topic: "a", Payload: []byte("x"), QoS: 2, Retain: true, PayloadUTF8: true, HasExpiry: true, Expiry: 60, ContentType: "t",
+		ResponseTopic: "r", CorrelationData: []byte("c"), User: []mqtt.UserProperty{{Name: "k", Value: "v"}},
+	}
+	p := Publish{ID: 7, Dup: true, Properties: props(func(p *Properties) { p.SetTopicAlias(3) })}
+	for _, m := range []mqtt.Message{full, {Topic: "b"}} {
+		p.SetMessage(&m)
+		if d := cmp.Diff(m, p.Message(), equal); d != "" {
+			t.Error(d)
+		}
+		if p.ID != 0 || p.Dup || p.Properties.Has(PropTopicAlias) || m.Topic == "b" && !p.Properties.None() {
+			t.Errorf("left of the packet: %+v", p)
+		}
+		var q Publish
+		p.ID = 1
+		if b, err := p.Append(nil, mqtt.V5); err != nil {
+			t.Error(err)
+		} else if f, err := NewReader(bytes.NewReader(b), 0, nil).Next(); err != nil {
+			t.Error(err)
+		} else if err := q.Decode(f, mqtt.V5); err != nil {
+			t.Error(err)
+		} else if d := cmp.Diff(m, q.Message(), equal); d != "" {
+			t.Error(d)
+		}
 	}
 }
 
@@ -289,6 +407,30 @@ func TestReader(t *testing.T) {
 		if _, err := r.Next(); err == nil {
 			t.Error("reads on after Close")
 		}
+	}
+}
+
+// A connection that was busy and goes quiet gives its large buffer to others.
+func TestQuietReadersHoldLittle(t *testing.T) {
+	burst := bytes.Repeat(unhex(t, "c000"), largeBuffer)
+	src := io.MultiReader(bytes.NewReader(burst), &stepper{b: bytes.Repeat(unhex(t, "c000"), 100), step: 2})
+	var pool Pool
+	r := NewReader(src, 0, &pool)
+	for i := range largeBuffer {
+		if _, err := r.Next(); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	if len(r.buf) != largeBuffer {
+		t.Errorf("holds %d bytes while much comes", len(r.buf))
+	}
+	for range 100 {
+		if _, err := r.Next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(r.buf) != smallBuffer {
+		t.Errorf("holds %d bytes after a hundred small packets", len(r.buf))
 	}
 }
 

@@ -1,6 +1,7 @@
 package packet
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
@@ -42,6 +43,9 @@ var malformed = []struct {
 	{"flags of PINGREQ", 4, "c1 00", mqtt.MalformedPacket, "MQTT-2.1.3-1"},
 	{"flags of DISCONNECT", 4, "e1 00", mqtt.MalformedPacket, "MQTT-3.14.1-1"},
 	{"flags of AUTH", 5, "f1 00", mqtt.MalformedPacket, "MQTT-3.15.1-1"},
+	{"CONNACK of two bytes that is no refusal of 5.0", 5, "20 02 00 00", mqtt.MalformedPacket, ""},
+	{"CONNACK of two bytes with a reason code", 5, "20 02 00 87", mqtt.MalformedPacket, ""},
+	{"CONNACK with a reserved return code", 4, "20 02 00 06", mqtt.ProtocolError, ""},
 	{"PINGREQ with a body", 4, "c0 01 00", mqtt.MalformedPacket, ""},
 	{"DISCONNECT with a body before 5.0", 4, "e0 01 00", mqtt.MalformedPacket, ""},
 	// 2.2.1: packet identifiers.
@@ -182,6 +186,45 @@ func TestMalformed(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		})
+	}
+}
+
+// Each packet knows the reason codes of its table (tables 3-1 to 3-11) and no others. Bad authentication method is
+// DISCONNECT's by table 2-6 only.
+// [MQTT-3.2.2-8] [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1] [MQTT-3.9.3-2] [MQTT-3.11.3-2] [MQTT-3.14.2-1] [MQTT-3.15.2-1]
+func TestReasonCodesOfEachPacket(t *testing.T) {
+	for typ, list := range map[Type]string{
+		CONNACK:    "00 80 81 82 83 84 85 86 87 88 89 8a 8c 90 95 97 99 9a 9b 9c 9d 9f",
+		PUBACK:     "00 10 80 83 87 90 91 97 99",
+		PUBREC:     "00 10 80 83 87 90 91 97 99",
+		PUBREL:     "00 92",
+		PUBCOMP:    "00 92",
+		SUBACK:     "00 01 02 80 83 87 8f 91 97 9e a1 a2",
+		UNSUBACK:   "00 11 80 83 87 8f 91",
+		DISCONNECT: "00 04 80 81 82 83 87 89 8b 8c 8d 8e 8f 90 93 94 95 96 97 98 99 9a 9b 9c 9d 9e 9f a0 a1 a2",
+		AUTH:       "00 18 19",
+	} {
+		own := unhex(t, list)
+		for c := range 256 {
+			var f Frame
+			switch code := byte(c); typ {
+			case CONNACK:
+				f.Body = []byte{0, code, 0}
+			case SUBACK, UNSUBACK:
+				f.Body = []byte{0, 1, 0, code}
+			case DISCONNECT, AUTH:
+				f.Body = []byte{code, 0}
+			case PUBREL:
+				f.Flags, f.Body = 2, []byte{0, 1, code}
+			default:
+				f.Body = []byte{0, 1, code}
+			}
+			f.Type = typ
+			_, err := Decode(f, mqtt.V5)
+			if want := bytes.IndexByte(own, byte(c)) >= 0; want != (err == nil) || !want && Code(err) != mqtt.ProtocolError {
+				t.Errorf("%s with %#x: %v", typ, c, err)
+			}
+		}
 	}
 }
 
