@@ -95,6 +95,11 @@ func TestSessionIsLost(t *testing.T) {
 		s.close()
 		s, _ = b.accept(packet.Connack{})
 		s.expect(pub(1, 3, "a"), pub(2, 4, "b"))
+		s.send(&packet.Puback{ID: 1}, &packet.Pubrec{ID: 2}) // nobody's any more
+		s.expect(&packet.Pubrel{ID: 2})
+		b.noneDone()
+		s.send(&packet.Puback{ID: 3})
+		b.expectDone("a")
 	})
 }
 
@@ -610,6 +615,24 @@ func TestServerThatBreaksTheProtocol(t *testing.T) {
 				s.close()
 				b.accept(packet.Connack{})
 			})
+		})
+	}
+}
+
+// An answer of the other QoS is none: the exchanges have nothing in common [MQTT-4.3.2-3] [MQTT-4.3.3-3].
+func TestAnswersOfTheOtherQoS(t *testing.T) {
+	for qos, answer := range map[mqtt.QoS]packet.Packet{1: &packet.Pubrec{ID: 1}, 2: &packet.Puback{ID: 1}} {
+		run(t, Options{Version: mqtt.V5, SessionExpiry: time.Hour}, func(t *testing.T, b *bench) {
+			s, _ := b.accept(packet.Connack{})
+			b.publish(qos, "a")
+			s.expect(pub(qos, 1, "a"))
+			s.send(answer)
+			s.expect(&packet.Disconnect{Code: mqtt.ProtocolError})
+			s.gone()
+			b.noneDone()
+			s.close()
+			s, _ = b.accept(packet.Connack{SessionPresent: true})
+			s.expect(again(pub(qos, 1, "a")))
 		})
 	}
 }

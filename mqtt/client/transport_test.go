@@ -250,7 +250,7 @@ func (c crumbs) Write(b []byte) (int, error) {
 
 func wsServer(t *testing.T, protocols ...string) *httptest.Server {
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/mqtt" || r.Header.Get("X-Token") != "t" {
+		if r.URL.Path != "/mqtt" || r.Header.Get("X-Token") != "t" || r.Header.Get("Authorization") != "" {
 			http.Error(w, "not here", http.StatusNotFound)
 			return
 		}
@@ -271,6 +271,8 @@ func TestWebSocket(t *testing.T) {
 	s := wsServer(t, "mqtt")
 	s.Start()
 	must(t, deliver(t, Options{URLs: []string{"ws" + strings.TrimPrefix(s.URL, "http") + "/mqtt"}, Header: header}))
+	// The user of a URL is MQTT's, not HTTP's.
+	must(t, deliver(t, Options{URLs: []string{"ws" + strings.Replace(s.URL, "http://", "://alice:secret@", 1) + "/mqtt"}, Header: header}))
 	refused(t, deliver(t, Options{URLs: []string{"ws" + strings.TrimPrefix(s.URL, "http") + "/other"}, Header: header}), "404")
 
 	// A server that does not agree on the subprotocol speaks something else [MQTT-6.0.0-4].
@@ -427,6 +429,14 @@ func TestProxyFromEnvironment(t *testing.T) {
 	expect("mqtts://a.example", "")
 	expect("mqtt://10.1.2.3:1883", "")
 	expect("mqtt://11.1.2.3:1883", "socks5://x:3")
+	t.Setenv("HTTPS_PROXY", "")
+	t.Setenv("HTTP_PROXY", "")
+	expect("mqtts://11.1.2.3:8883", "socks5://x:3")
+	expect("wss://11.1.2.3:443", "socks5://x:3")
+	expect("ws://11.1.2.3:80", "socks5://x:3")
+	t.Setenv("ALL_PROXY", "")
+	t.Setenv("all_proxy", "SOCKS5://y:4")
+	expect("mqtt://11.1.2.3:1883", "socks5://y:4")
 }
 
 func TestURLs(t *testing.T) {

@@ -1,0 +1,240 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gateway/mqtt"
+	"gateway/mqtt/packet"
+)
+
+// CONNECT says all that the options do, and in 3.1.1 what there is a word for.
+func TestConnectSaysWhatIsWanted(t *testing.T) {
+	o := Options{
+		URLs: []string{"mqtt://server"}, Version: mqtt.V5, ClientID: "box-7", Username: "alice", Password: []byte("secret"),
+		KeepAlive: 90 * time.Second, SessionExpiry: time.Hour, CleanStart: true, ReceiveMaximum: 7, MaxPacket: 1000, TopicAliasesIn: 3,
+		RequestResponse: true, User: []mqtt.UserProperty{{Name: "k", Value: "v"}},
+		Will: &Will{Message: mqtt.Message{Topic: "w", Payload: []byte("gone"), QoS: 1, Retain: true, ContentType: "text/plain"}, Delay: time.Minute},
+	}
+	want := packet.Connect{
+		Version: mqtt.V5, CleanStart: true, KeepAlive: 90, ClientID: "box-7", HasUsername: true, Username: "alice", HasPassword: true, Password: []byte("secret"),
+		Will: &packet.Will{Topic: "w", Payload: []byte("gone"), QoS: 1, Retain: true},
+	}
+	p := &want.Properties
+	p.SetSessionExpiry(3600)
+	p.SetReceiveMaximum(7)
+	p.SetMaximumPacketSize(1000)
+	p.SetTopicAliasMaximum(3)
+	p.SetRequestResponseInfo(true)
+	p.SetUser(o.User)
+	want.Will.Properties.SetContentType("text/plain")
+	want.Will.Properties.SetWillDelay(60)
+	run(t, o, func(t *testing.T, b *bench) {
+		_, got := b.accept(packet.Connack{})
+		if d := diff(&want, got); d != "" {
+			t.Error(d)
+		}
+	})
+	o.Version, want.Version = mqtt.V311, mqtt.V311
+	want.Properties, want.Will.Properties = packet.Properties{}, packet.Properties{}
+	run(t, o, func(t *testing.T, b *bench) {
+		_, got := b.accept(packet.Connack{})
+		if d := diff(&want, got); d != "" {
+			t.Error(d)
+		}
+	})
+	// Without an expiry no session is kept, which 5.0 says by leaving it out (3.1.2.11.2) and 3.1.1 by a clean session.
+	o.SessionExpiry, o.CleanStart = 0, false
+	for v, clean := range map[mqtt.Version]bool{mqtt.V311: true, mqtt.V5: false} {
+		o.Version = v
+		run(t, o, func(t *testing.T, b *bench) {
+			if _, got := b.accept(packet.Connack{}); got.CleanStart != clean || got.Properties.Has(packet.PropSessionExpiry) {
+				t.Errorf("version %d: %+v", v, got)
+			}
+		})
+	}
+}
+
+// Who asks for 5.0 gets it or nothing.
+func TestAFixedVersionDoesNotFallBack(t *testing.T) {
+	run(t, Options{Version: mqtt.V5}, func(t *testing.T, b *bench) {
+		for range 2 {
+			if _, p := b.accept(packet.Connack{Code: mqtt.UnsupportedVersion}); p.Version != mqtt.V5 {
+				t.Errorf("version %d", p.Version)
+			}
+			if st := b.state(); st.Reason != mqtt.UnsupportedVersion {
+				t.Errorf("%+v", st)
+			}
+		}
+	})
+}
+
+// A server may say of a feature that it has it, which is what its silence means, too (3.2.2.3).
+func TestWhatTheServerSaysItHas(t *testing.T) {
+	ack := packet.Connack{}
+	ack.Properties.SetWildcardAvailable(true)
+	ack.Properties.SetSharedAvailable(true)
+	ack.Properties.SetSubscriptionIDsAvailable(true)
+	ack.Properties.SetRetainAvailable(true)
+	for _, ack := range []packet.Connack{ack, {}} {
+		run(t, Options{Version: mqtt.V5}, func(t *testing.T, b *bench) {
+			s, _ := b.accept(ack)
+			subs := []mqtt.Subscription{{Filter: "a/#"}, {Filter: "$share/g/b"}}
+			go b.c.Subscribe(t.Context(), subs...)
+			s.expect(&packet.Subscribe{ID: 1, Subscriptions: subs})
+			s.send(&packet.Suback{ID: 1, Codes: []mqtt.ReasonCode{0, 0}})
+			if err := b.c.Publish(t.Context(), &mqtt.Message{Topic: "t", Retain: true}, nil); err != nil {
+				t.Error(err)
+			}
+			s.expect(&packet.Publish{Topic: "t", Retain: true})
+		})
+	}
+}
+
+// Who the server is, is asked only where it has let us in; a refusal is told as the server put it.
+func TestARefusalEndsAuthentication(t *testing.T) {
+	auth := &scram{}
+	run(t, Options{Version: mqtt.V5, Auth: auth}, func(t *testing.T, b *bench) {
+		b.accept(packet.Connack{Code: mqtt.NotAuthorized})
+		if st := b.state(); st.Reason != mqtt.NotAuthorized {
+			t.Errorf("%+v", st)
+		}
+		if got := strings.Join(auth.steps, ", "); got != "start" {
+			t.Error(got)
+		}
+	})
+}
+
+func TestOptionsThatCannotBe(t *testing.T) {
+	long := strings.Repeat("x", mqtt.MaxString+1)
+	for want, o := range map[string]Options{
+		"no URL":                  {},
+		"keep alive is more":      {KeepAlive: 65536 * time.Second},
+		"keep alive is less":      {KeepAlive: time.Millisecond},
+		"client identifier":       {ClientID: "\x00"},
+		"user name":               {Username: long},
+		"password":                {Password: []byte(long)},
+		"version 6":               {Version: 6},
+		"needs version 5.0":       {Version: mqtt.V311, Auth: &scram{}},
+		"a limit is negative":     {MaxInflight: -1},
+		"will: ":                  {Will: &Will{Message: mqtt.Message{Topic: "w/#"}}},
+		"will payload is longer":  {Will: &Will{Message: mqtt.Message{Topic: "w", Payload: []byte(long)}}},
+		"scheme \"gopher\" is no": {URLs: []string{"gopher://h"}},
+	} {
+		if o.URLs == nil && want != "no URL" {
+			o.URLs = []string{"mqtt://h"}
+		}
+		if _, err := New(o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
+// Also at the bounds of what a message may carry.
+func TestMessagesThatNoServerTakes(t *testing.T) {
+	most := []byte(strings.Repeat("x", mqtt.MaxString))
+	run(t, Options{Version: mqtt.V5}, func(t *testing.T, b *bench) {
+		s, _ := b.accept(packet.Connack{})
+		for _, m := range []mqtt.Message{
+			{Topic: "a", CorrelationData: append(most, 'x')},
+			{Topic: "a", User: []mqtt.UserProperty{{Name: "\x00"}}},
+			{Topic: "a", User: []mqtt.UserProperty{{Value: "\xff"}}},
+		} {
+			if err := b.c.Publish(t.Context(), &m, nil); err == nil {
+				t.Errorf("%.60v is accepted", m)
+			}
+		}
+		if err := b.c.Publish(t.Context(), &mqtt.Message{Topic: "a", CorrelationData: most}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if p := s.next().(*packet.Publish); len(p.Properties.CorrelationData) != len(most) {
+			t.Errorf("%d bytes of correlation data", len(p.Properties.CorrelationData))
+		}
+	})
+}
+
+// A message of QoS 0 is no server's receive maximum's affair [MQTT-3.3.4-7] [MQTT-4.9.0-3].
+func TestQoS0PassesAFullWindow(t *testing.T) {
+	ack := packet.Connack{}
+	ack.Properties.SetReceiveMaximum(1)
+	run(t, Options{Version: mqtt.V5}, func(t *testing.T, b *bench) {
+		s, _ := b.accept(ack)
+		b.publish(1, "a")
+		s.expect(pub(1, 1, "a"))
+		b.publish(0, "z")
+		s.expect(pub(0, 0, "z"))
+		b.expectDone("z")
+	})
+}
+
+// What was not sent again yet is not acknowledged by what may be about an earlier exchange; it is sent.
+func TestAcknowledgementBeforeItIsSentAgain(t *testing.T) {
+	run(t, Options{Version: mqtt.V5, SessionExpiry: time.Hour}, func(t *testing.T, b *bench) {
+		s, _ := b.accept(packet.Connack{})
+		b.publish(1, "a")
+		b.publish(1, "b")
+		b.publish(2, "c")
+		s.expect(pub(1, 1, "a"), pub(1, 2, "b"), pub(2, 3, "c"))
+		s.close()
+		ack := packet.Connack{SessionPresent: true}
+		ack.Properties.SetReceiveMaximum(1)
+		s, _ = b.accept(ack)
+		s.expect(again(pub(1, 1, "a")))
+		s.send(&packet.Puback{ID: 2}, &packet.Pubcomp{ID: 3})
+		b.noneDone()
+		s.send(&packet.Puback{ID: 1})
+		s.expect(again(pub(1, 2, "b")))
+		s.send(&packet.Puback{ID: 2})
+		s.expect(again(pub(2, 3, "c")))
+		b.expectDone("a", "b")
+	})
+}
+
+// A request that the server could not take is answered, not left to wait; so is one that makes no sense.
+func TestRequestsThatCannotBeSent(t *testing.T) {
+	run(t, Options{Version: mqtt.V5}, func(t *testing.T, b *bench) {
+		ack := packet.Connack{}
+		ack.Properties.SetMaximumPacketSize(30)
+		s, _ := b.accept(ack)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := b.c.Subscribe(ctx, mqtt.Subscription{Filter: strings.Repeat("x", 30)}); reasonOf(err) != mqtt.PacketTooLarge {
+			t.Errorf("subscribe: %v", err)
+		}
+		if _, err := b.c.Unsubscribe(ctx, strings.Repeat("x", 30)); reasonOf(err) != mqtt.PacketTooLarge {
+			t.Errorf("unsubscribe: %v", err)
+		}
+		for _, subs := range [][]mqtt.Subscription{{}, {{Filter: "a", QoS: 3}}, {{Filter: "a", RetainHandling: 3}}} {
+			if _, err := b.c.Subscribe(ctx, subs...); err == nil || errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%v: %v", subs, err)
+			}
+		}
+		for _, filters := range [][]string{{}, {"a#"}} {
+			if _, err := b.c.Unsubscribe(ctx, filters...); err == nil || errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%v: %v", filters, err)
+			}
+		}
+		b.publish(0, "next")
+		s.expect(pub(0, 0, "next"))
+	})
+}
+
+// Before 5.0 UNSUBACK has no codes: it is success.
+func TestUnsubscribeBefore5(t *testing.T) {
+	run(t, Options{}, func(t *testing.T, b *bench) {
+		s, _ := b.accept(packet.Connack{})
+		var codes []mqtt.ReasonCode
+		var err error
+		go func() { codes, err = b.c.Unsubscribe(t.Context(), "a", "b") }()
+		s.expect(&packet.Unsubscribe{ID: 1, Filters: []string{"a", "b"}})
+		s.send(&packet.Unsuback{ID: 1})
+		synctest.Wait()
+		if err != nil || len(codes) != 2 || codes[0] != mqtt.Success || codes[1] != mqtt.Success {
+			t.Errorf("%v, %v", codes, err)
+		}
+	})
+}
