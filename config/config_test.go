@@ -26,6 +26,15 @@ func TestAnEmptyFileIsAGatewayWithItsDefaults(t *testing.T) {
 	}
 }
 
+// A Unix socket is named with or without slashes before its path.
+func TestAUnixSocketIsAURL(t *testing.T) {
+	for _, url := range []string{"unix:/run/mosquitto.sock", "unix:///run/mosquitto.sock"} {
+		if got := problems("[[destination]]\nname = \"c\"\nurl = \"" + url + "\"\n"); len(got) > 0 {
+			t.Errorf("%s: %q", url, got)
+		}
+	}
+}
+
 // What people try that know other programs is answered with what to write instead.
 func TestWhatPeopleTryIsAnsweredWithTheMend(t *testing.T) {
 	bus := "[[modbus]]\nname = \"m\"\nport = \"/dev/null\"\n[[modbus.device]]\nname = \"d\"\nunit = 1\n"

@@ -144,7 +144,7 @@ func (d *Destination) check(destinations *unique) {
 		case err != nil:
 			d.At.Errorf(key, "%s cannot be read; write it as mqtts://host:port", key)
 			continue
-		case !strings.Contains(text, "://"):
+		case u.Scheme != "unix" && !strings.Contains(text, "://"):
 			d.At.Errorf(key, "%s %q does not say how to connect; write mqtt://%[2]s, or mqtts://%[2]s with TLS", key, text)
 		case !slices.Contains(URLSchemes, u.Scheme):
 			d.At.Errorf(key, "url scheme %q is not known; use %s", u.Scheme, cmp.Or(otherSchemes[u.Scheme], strings.Join(URLSchemes, ", ")))
