@@ -109,7 +109,8 @@ func (d *Destination) predecessor(it *item, r *sample.Record) (prev uint64, has 
 	return r.Prev, true
 }
 
-// recall finds out which of the newest samples were passed over, for some may have been before the start.
+// recall finds out which of the newest samples are passed over: some may have been before the start, and
+// others are in the backlog, beside which their successors go.
 func (d *Destination) recall() {
 	if d.o.Recent == nil || !d.o.Formatter.Partial() {
 		return
@@ -128,6 +129,6 @@ func (d *Destination) recall() {
 		return nil
 	})
 	if err != nil {
-		d.log.Warn("what was passed over before the start cannot be read; the first sample of a device may seem to follow a gap", "err", err)
+		d.log.Warn("what is passed over cannot be read anew; the first sample of a device may seem to follow a gap", "err", err)
 	}
 }

@@ -101,7 +101,7 @@ type Destination struct {
 	bars      bars
 	pile      pile
 	passed    map[chain]passed  // the last sample that was passed over
-	before    map[uint64]passed // those that may have been before the start, by their sequence
+	before    map[uint64]passed // those that are not read here before their successors, by their sequence
 	free      []*parcel
 	batches   map[batchKey]*batch
 	firstDue  time.Time // when the first of them is due, at the latest; may be of one that has left
@@ -201,10 +201,12 @@ func (d *Destination) Run(ctx context.Context) error {
 	d.total, d.bytes = newBucket(d.o.MessageRate, now), newBucket(d.o.ByteRate, now)
 	d.backfill = newBucket(d.o.BackfillRate, now)
 	d.pace.reset(d.w.max)
-	d.recall()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	d.catchUp()
+	if d.before == nil {
+		d.recall()
+	}
 	for {
 		now = time.Now()
 		d.digest(now)
@@ -322,6 +324,7 @@ func (d *Destination) catchUp() {
 	live, _ := d.o.Source.Depth()
 	if live-int64(d.liveHeld()) > int64(max(2*d.o.Window, 100)) {
 		d.o.Source.Defer()
+		d.recall() // what comes now is sent before it is read what was passed over in the backlog
 	}
 }
 

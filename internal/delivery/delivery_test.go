@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"gateway/adapters"
-	"gateway/buffer"
 	"gateway/internal/format"
 	"gateway/internal/sample"
 	"gateway/internal/verify"
@@ -469,19 +468,49 @@ func TestWhatWasPassedOverBeforeARestartIsNobodysPredecessor(t *testing.T) {
 		}
 		add(7, 1)
 		add(8, 0)
-		recent := func(fn func(buffer.Record) error) error {
-			for _, r := range q.records {
-				if err := fn(r); err != nil {
-					return err
-				}
-			}
-			return nil
-		}
-		d := run(t, Options{Recent: recent}, q, b, format.Options{Select: format.Selector{Points: []string{"n"}}})
+		d := run(t, Options{Recent: q.recent}, q, b, format.Options{Select: format.Selector{Points: []string{"n"}}})
 		drain(t, d, time.Minute)
 		if all := b.all(); len(all) != 1 || !strings.Contains(all[0].payload, `"seq":8,"prev":4,`) {
 			t.Errorf("%+v", all)
 		}
+	})
+}
+
+// Nor is one in the backlog, which is passed over only when its successor is long gone.
+func TestWhatIsPassedOverInTheBacklogIsNobodysPredecessor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, b := newFakeQueue(), newFakeBroker(10*time.Millisecond)
+		const backlog = 500
+		add := func(seq uint64, point int) {
+			r := sample.Record{Boot: 1, Prev: seq - 1, HasPrev: seq > 1, Sample: adapters.Sample{Schema: schemaOf("a"),
+				Readings: []adapters.Reading{{Point: point, Value: adapters.IntValue(int64(seq))}}}}
+			q.appendRaw(sample.Append(nil, &r), sample.EncodeSchema(r.Sample.Schema).Data)
+		}
+		d := run(t, Options{Recent: q.recent, Order: LiveFirst, Window: 4, BackfillRate: 50}, q, b, format.Options{Select: format.Selector{Points: []string{"n"}}})
+		d.Link(Link{Connected: false})
+		synctest.Wait()
+		for seq := range backlog {
+			point := 0
+			if seq >= backlog-3 {
+				point = 1 // does not go here
+			}
+			add(uint64(seq+1), point)
+		}
+		d.Link(Link{Connected: true})
+		time.Sleep(time.Second)
+		add(backlog+1, 0)
+		add(backlog+2, 0)
+		time.Sleep(time.Second)
+		var live []string
+		for _, g := range b.all() {
+			if !strings.Contains(g.payload, `"historical"`) {
+				live = append(live, g.payload)
+			}
+		}
+		if len(live) != 2 || !strings.Contains(live[0], `"seq":501,"prev":497,`) || !strings.Contains(live[1], `"seq":502,"prev":501,`) {
+			t.Errorf("%q", live)
+		}
+		drain(t, d, time.Minute)
 	})
 }
 

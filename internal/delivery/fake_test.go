@@ -111,6 +111,18 @@ func (q *fakeQueue) Depth() (live, backfill int64) {
 	return live, backfill
 }
 
+// recent gives fn all records, as Options.Recent does.
+func (q *fakeQueue) recent(fn func(buffer.Record) error) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, r := range q.records {
+		if err := fn(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // fakeBroker answers each message after a delay, as verdict says.
 type fakeBroker struct {
 	mu       sync.Mutex
