@@ -47,3 +47,30 @@ func TestDeliversAtEachQoSBetweenVersions(t *testing.T) {
 		}
 	}
 }
+
+// A client that publishes to itself has the answer to its message before the message: Paho's suite, for one, takes
+// what it published for lost if it leaves in between.
+func TestTheAnswerComesBeforeTheEcho(t *testing.T) {
+	for _, v := range []mqtt.Version{mqtt.V311, mqtt.V5} {
+		for _, o := range []Options{{}, {Store: new(memStore)}} {
+			b := start(t, o)
+			c := join(t, b, v, "c", func(p *packet.Connect) {
+				if p.CleanStart = v == mqtt.V5; v == mqtt.V5 {
+					p.Properties.SetSessionExpiry(60)
+				}
+			})
+			c.subscribed("t", 2)
+			if o.Store == nil { // which what is forwarded at QoS 1 need not wait for
+				c.send(&packet.Publish{Topic: "t", QoS: 1, ID: 7})
+				expect[*packet.Puback](c)
+				c.send(&packet.Puback{ID: c.message("t", "").ID})
+			}
+			c.send(&packet.Publish{Topic: "t", QoS: 2, ID: 8})
+			expect[*packet.Pubrec](c)
+			echo := c.message("t", "")
+			c.send(&packet.Pubrel{ID: 8}, &packet.Pubrec{ID: echo.ID})
+			expect[*packet.Pubcomp](c)
+			expect[*packet.Pubrel](c)
+		}
+	}
+}

@@ -569,7 +569,7 @@ func TestAMessageUnderWayDoesNotReachWhoUnsubscribed(t *testing.T) {
 		w := b.worker()
 		defer w.done()
 		w.pub.load(&message{Message: mqtt.Message{Topic: "t", QoS: 1, Payload: []byte("x")}}, b.now())
-		b.publish(w, r, nil, 0)
+		b.publish(w, r, receipt{})
 	}
 	r := b.route("t", nil, nil)
 	c.send(&packet.Unsubscribe{ID: 1, Filters: []string{"t"}})

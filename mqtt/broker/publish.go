@@ -50,20 +50,13 @@ func (c *conn) onPublish(w *worker, f packet.Frame) error {
 	switch p.qos {
 	case mqtt.AtMostOnce:
 		if c.accepts(r, p) {
-			c.b.publish(w, r, nil, 0)
+			c.b.publish(w, r, receipt{})
 		}
 	case mqtt.AtLeastOnce:
 		if c.version == mqtt.V5 && int(c.unacked.Load())+c.sess.incomingCount() >= int(o.ReceiveMaximum) { // [MQTT-3.3.4-7]
 			return refuse(mqtt.ReceiveMaximumExceeded, "more than %d unacknowledged messages", o.ReceiveMaximum)
 		}
-		var after uint64
-		if c.accepts(r, p) {
-			after = c.b.publish(w, r, nil, 0)
-			if len(r.targets) == 0 && c.version == mqtt.V5 {
-				refused = mqtt.NoMatchingSubscribers
-			}
-		}
-		c.ack(w, packet.PUBACK, id, refused, after)
+		c.forward(w, r, receipt{c, packet.PUBACK, id, refused})
 	case mqtt.ExactlyOnce:
 		return c.onExactlyOnce(w, r, id, refused)
 	}
@@ -98,20 +91,51 @@ func (c *conn) onExactlyOnce(w *worker, r *route, id uint16, refused mqtt.Reason
 	case tooMany: // [MQTT-3.3.4-7]
 		return refuse(mqtt.ReceiveMaximumExceeded, "more than %d unacknowledged messages", c.b.opt.ReceiveMaximum)
 	}
-	var after uint64
-	if c.accepts(r, &w.pub) {
-		after = c.b.publish(w, r, s, id)
-		if len(r.targets) == 0 && c.version == mqtt.V5 {
-			refused = mqtt.NoMatchingSubscribers
-		}
-	}
-	s.mu.Lock()
-	if _, known := s.incoming[id]; known {
-		s.incoming[id] = after
-	}
-	s.mu.Unlock()
-	c.ack(w, packet.PUBREC, id, refused, after)
+	c.forward(w, r, receipt{c, packet.PUBREC, id, refused})
 	return nil
+}
+
+// forward publishes what is accepted, and answers it or what is not.
+func (c *conn) forward(w *worker, r *route, rc receipt) {
+	if !c.accepts(r, &w.pub) {
+		rc.give(w, 0)
+		return
+	}
+	if len(r.targets) == 0 && c.version == mqtt.V5 {
+		rc.code = mqtt.NoMatchingSubscribers
+	}
+	c.b.publish(w, r, rc)
+}
+
+// A receipt is the answer to a client's message of QoS 1 or 2. The zero receipt is none.
+type receipt struct {
+	c      *conn
+	answer packet.Type // PUBACK or PUBREC
+	id     uint16
+	code   mqtt.ReasonCode
+}
+
+// remembers is the session that has to know the message's identifier, nil for none.
+func (rc receipt) remembers() *session {
+	if rc.answer != packet.PUBREC {
+		return nil
+	}
+	return rc.c.sess
+}
+
+// give answers, once the store has synced after.
+func (rc receipt) give(w *worker, after uint64) {
+	if rc.c == nil {
+		return
+	}
+	if s := rc.remembers(); s != nil {
+		s.mu.Lock()
+		if _, known := s.incoming[rc.id]; known {
+			s.incoming[rc.id] = after
+		}
+		s.mu.Unlock()
+	}
+	rc.c.ack(w, rc.answer, rc.id, rc.code, after)
 }
 
 // unrecorded is where an identifier stands in the store before its message does.
@@ -224,10 +248,10 @@ func (b *Broker) allow(c *Client, a Access, topic string) bool {
 	return b.opt.ACL == nil || c == nil || b.opt.ACL.Allow(c, a, topic)
 }
 
-// publish hands w.pub to everybody who is to have it. from and id, where from is set, are the QoS 2
-// identifier that the publisher's session remembers. It returns what the store must have synced
-// before the publisher may be told, 0 for nothing.
-func (b *Broker) publish(w *worker, r *route, from *session, id uint16) (after uint64) {
+// publish hands w.pub to everybody who is to have it. It returns what the store must have synced
+// before the publisher may be told, 0 for nothing. A receipt is given before anything is forwarded: a client that
+// gets its own message has had the answer to it, if that need not wait, and may leave.
+func (b *Broker) publish(w *worker, r *route, rc receipt) (after uint64) {
 	p := &w.pub
 	p.p.Topic = r.topic
 	b.journal.enter()
@@ -248,9 +272,10 @@ func (b *Broker) publish(w *worker, r *route, from *session, id uint16) (after u
 			}
 		}
 	}
-	if lsn := b.journal.message(w, targets, from, id); lsn != 0 {
+	if lsn := b.journal.message(w, targets, rc.remembers(), rc.id); lsn != 0 {
 		after = lsn
 	}
+	rc.give(w, after)
 	p.fan = len(targets) > 1
 	for i := range targets {
 		if targets[i].group == nil {
@@ -305,7 +330,7 @@ func (b *Broker) Publish(ctx context.Context, m *mqtt.Message, done func(error))
 	p.take(now)
 	p.now = now
 	w.published++
-	after := b.publish(w, b.ownRoute(m.Topic), nil, 0)
+	after := b.publish(w, b.ownRoute(m.Topic), receipt{})
 	w.done()
 	if after == 0 {
 		done(nil)

@@ -106,7 +106,7 @@ func (b *Broker) publishState(topic, value string) {
 	defer w.done()
 	w.pub.load(m, b.now())
 	w.pub.retain = false // it is retained already
-	b.publish(w, b.ownRoute(topic), nil, 0)
+	b.publish(w, b.ownRoute(topic), receipt{})
 }
 
 // A countingReader counts what is read, and refuses a stream that does not begin with a CONNECT: what

@@ -121,5 +121,5 @@ func (b *Broker) publishWill(will *will, s *session) {
 	w.pub.load(&m, b.now())
 	w.pub.will = will
 	w.published++
-	b.publish(w, r, nil, 0)
+	b.publish(w, r, receipt{})
 }
