@@ -2,6 +2,7 @@ package demo
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"regexp"
@@ -36,6 +37,33 @@ func TestTheDemoLosesNothingAndItsAccountAddsUp(t *testing.T) {
 	}
 	if _, p := config.Parse("demo.toml", text); p.Failed() {
 		t.Errorf("the configuration that it shows: %s", p)
+	}
+}
+
+// A trigger is an output that calls f when a text is written to it.
+type trigger struct {
+	bytes.Buffer
+	text string
+	f    func()
+}
+
+func (t *trigger) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte(t.text)) {
+		t.f()
+	}
+	return t.Buffer.Write(b)
+}
+
+// An interrupt within the outage ends the demo with the same account: the line is mended first.
+func TestTheDemoInterruptedInTheOutageLosesNothing(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	out := &trigger{text: "upstream: away", f: interrupt}
+	account, err := Run(ctx, Options{For: 4500 * time.Millisecond, Out: out, Log: slog.New(slog.DiscardHandler)})
+	if err != nil || account.Read == 0 || account.Lost() != 0 || account.Waiting != 0 {
+		t.Fatalf("%v\n%s\n%s", err, account, out)
+	}
+	if ctx.Err() == nil {
+		t.Errorf("the outage was never shown:\n%s", out)
 	}
 }
 

@@ -41,10 +41,11 @@ func (s *stage) outage() (from, to time.Duration) {
 
 // play runs the gateway, takes the upstream away and brings it back, and shows how it fares.
 func (s *stage) play(ctx context.Context) error {
-	ctx, stop := context.WithCancel(ctx)
+	// The gateway outlives ctx: whoever ends the demo within an outage is to see the line mended first.
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	ended := make(chan error, 1)
-	go func() { ended <- s.gw.Run(ctx) }()
+	go func() { ended <- s.gw.Run(running) }()
 
 	every := time.Second
 	if s.o.Size != nil {
@@ -104,7 +105,7 @@ func (s *stage) play(ctx context.Context) error {
 		return err
 	}
 	s.tell("stopping: the polls end, what is queued is delivered")
-	s.awaitLink(ctx)
+	s.awaitLink()
 	stop()
 	return <-ended
 }
@@ -134,7 +135,7 @@ func (s *stage) tell(event string) {
 }
 
 // awaitLink waits until all destinations are connected, for at most 10 s.
-func (s *stage) awaitLink(ctx context.Context) {
+func (s *stage) awaitLink() {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for range 500 {
