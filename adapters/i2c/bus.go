@@ -127,10 +127,11 @@ func (b *Bus) update(f func(*adapters.BusStatus)) {
 // Run reads the chips until ctx ends, and then returns nil. A bus that is not there, or that vanishes,
 // is waited for.
 func (b *Bus) Run(ctx context.Context) error {
-	b.schedule = adapters.NewSchedule(time.Now())
+	now := time.Now()
+	b.schedule = adapters.NewSchedule(now)
 	for _, d := range b.devices {
 		d.job = b.schedule.Add(d.pace, 0) // its index
-		d.start(time.Now())
+		d.start(now)
 	}
 	defer b.close()
 	reopen := adapters.Backoff{Min: time.Second, Max: min(b.o.MaxBackoff, 30*time.Second)}
@@ -169,8 +170,9 @@ func (b *Bus) open() error {
 			b.mux.used = append(b.mux.used, m.Address)
 		}
 	}
+	// Turns that were missed are left out, but not the one that has come last: at the start it is the first.
 	for _, d := range b.devices {
-		b.schedule.Postpone(d.job, time.Now())
+		b.schedule.Postpone(d.job, time.Now().Add(1-d.pace))
 	}
 	b.log.Info("bus open", "port", port.String())
 	b.update(func(s *adapters.BusStatus) {

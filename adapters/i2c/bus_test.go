@@ -563,6 +563,29 @@ func TestAfterAnErrorTheChannelIsChosenAnew(t *testing.T) {
 	})
 }
 
+// To open a bus takes a moment; the first measurement does not wait for the second turn because of it.
+func TestAChipIsReadAtOnceHoweverLongItsInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := sht("cellar", 0x44)
+		d.Interval = time.Hour
+		r := newRig(t, d)
+		r.bus.chips[0x44] = sht3xAt
+		open := r.b.o.Open
+		r.b.o.Open = func() (periph.BusCloser, error) {
+			<-time.After(time.Millisecond)
+			return open()
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour+time.Minute)
+		defer cancel()
+		if err := r.b.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if len(r.samples) != 3 || r.samples[0].Time > adapters.Instant(time.Second) {
+			t.Errorf("three turns in two hours, the first at once: %v", r.samples)
+		}
+	})
+}
+
 func TestWhatCannotWorkIsRefused(t *testing.T) {
 	behind := func(name string, addr, mux uint16, channel int) Device {
 		d := sht(name, addr)
