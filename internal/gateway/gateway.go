@@ -246,7 +246,11 @@ func (g *Gateway) Run(ctx context.Context) error {
 	case err = <-failure:
 		g.log.Error("stopping, because a part failed", "err", err)
 	}
-	return errors.Join(err, g.stop(stages))
+	err = errors.Join(err, g.stop(stages))
+	if err == nil {
+		g.log.Info("stopped")
+	}
+	return err
 }
 
 // stop ends the stages in the reverse of the order in which they were started.
