@@ -69,7 +69,7 @@ func TestExamplesPublishWhatTheySay(t *testing.T) {
 		chip := sim.NewBME280(time.Now)
 		chip.Temperature, chip.Pressure, chip.Humidity = sim.Wave{Mean: 21.5, Period: 1}, sim.Wave{Mean: 101320, Period: 1}, sim.Wave{Mean: 48, Period: 1}
 		runExample(t, "raspberry-pi", map[string]string{
-			"/dev/serial/by-id/usb-FTDI_USB-RS485_A10KZP45-if00-port0":        line.Path(),
+			"/dev/serial/by-id/usb-FTDI_USB-RS485_A10KZP45-if00-port0":       line.Path(),
 			"/dev/serial/by-id/usb-FTDI_FT232R_USB_UART_B20LQR56-if00-port0": scale.Path(),
 		}, sim.NewI2CBus("header", map[uint16]sim.I2CChip{0x76: chip}))
 	})
