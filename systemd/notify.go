@@ -50,13 +50,6 @@ func NewNotifier(getenv func(string) string) (*Notifier, error) {
 	return n, nil
 }
 
-// Listening tells whether there is a service manager to tell anything.
-func (n *Notifier) Listening() bool { return n.addr != nil }
-
-// WatchdogInterval is how long the service manager waits for a sign of life before it kills the
-// service; 0 where it does not.
-func (n *Notifier) WatchdogInterval() time.Duration { return n.watchdog }
-
 // Ready says that the service has started; status as for Status.
 func (n *Notifier) Ready(status string) error { return n.send("READY=1", statusField(status)) }
 

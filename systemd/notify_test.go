@@ -65,8 +65,8 @@ func TestNotifierTellsStates(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			next := manager(t, name)
 			n, err := NewNotifier(env("NOTIFY_SOCKET", name))
-			if err != nil || !n.Listening() {
-				t.Fatalf("NewNotifier: listening %t, %v", n.Listening(), err)
+			if err != nil || n.addr == nil {
+				t.Fatalf("NewNotifier: listening %t, %v", n.addr != nil, err)
 			}
 			for _, c := range []struct {
 				send func() error
@@ -91,8 +91,8 @@ func TestNotifierTellsStates(t *testing.T) {
 
 func TestNobodyListens(t *testing.T) {
 	n, err := NewNotifier(env())
-	if err != nil || n.Listening() || n.WatchdogInterval() != 0 {
-		t.Fatalf("without NOTIFY_SOCKET: listening %t, watchdog %v, %v", n.Listening(), n.WatchdogInterval(), err)
+	if err != nil || n.addr != nil || n.watchdog != 0 {
+		t.Fatalf("without NOTIFY_SOCKET: listening %t, watchdog %v, %v", n.addr != nil, n.watchdog, err)
 	}
 	if err := n.Ready("started"); err != nil {
 		t.Errorf("Ready without a manager: %v", err)
@@ -128,13 +128,13 @@ func TestWatchdogEnvironment(t *testing.T) {
 		{"overflows", "9223372036854775807", pid, 0, "WATCHDOG_USEC"},
 	} {
 		n, err := NewNotifier(env("NOTIFY_SOCKET", "/run/x", "WATCHDOG_USEC", c.usec, "WATCHDOG_PID", c.pid))
-		if n.WatchdogInterval() != c.want {
-			t.Errorf("%s: interval %v, want %v", c.name, n.WatchdogInterval(), c.want)
+		if n.watchdog != c.want {
+			t.Errorf("%s: interval %v, want %v", c.name, n.watchdog, c.want)
 		}
 		if (err != nil) != (c.fault != "") || err != nil && !strings.Contains(err.Error(), c.fault) {
 			t.Errorf("%s: error %v, want one about %q", c.name, err, c.fault)
 		}
-		if !n.Listening() {
+		if n.addr == nil {
 			t.Errorf("%s: the manager hears nothing", c.name)
 		}
 	}

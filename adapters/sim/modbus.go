@@ -155,15 +155,6 @@ func (u *ModbusUnit) Get(t Table, address uint16) uint16 {
 	return u.tables[t][address]
 }
 
-// SetBytes gives registers the bytes as they go over the wire.
-func (u *ModbusUnit) SetBytes(t Table, address uint16, wire []byte) *ModbusUnit {
-	wire = append(slices.Clone(wire), make([]byte, len(wire)%2)...)
-	for i := 0; i < len(wire); i += 2 {
-		u.Set(t, address+uint16(i/2), binary.BigEndian.Uint16(wire[i:]))
-	}
-	return u
-}
-
 // Move lets registers follow a function of the time since the line was made. What the function gives
 // and the field cannot hold leaves them as they are.
 func (u *ModbusUnit) Move(t Table, address uint16, f *decode.Field, value func(t time.Duration) float64) *ModbusUnit {

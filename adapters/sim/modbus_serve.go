@@ -16,15 +16,6 @@ import (
 // ServeTCP answers Modbus TCP on a listener until it is closed, and returns when all connections have
 // ended.
 func (m *Modbus) ServeTCP(l net.Listener) error {
-	return m.serve(l, m.ServeConn)
-}
-
-// ServeRTUOverTCP answers RTU frames on the connections of a listener, as a serial server does.
-func (m *Modbus) ServeRTUOverTCP(l net.Listener) error {
-	return m.serve(l, m.ServeRTU)
-}
-
-func (m *Modbus) serve(l net.Listener, talk func(io.ReadWriter) error) error {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	open := map[net.Conn]bool{}
@@ -47,7 +38,7 @@ func (m *Modbus) serve(l net.Listener, talk func(io.ReadWriter) error) error {
 		open[conn] = true
 		mu.Unlock()
 		wg.Go(func() {
-			talk(conn) // a client that leaves is nothing to report
+			m.ServeConn(conn) // a client that leaves is nothing to report
 			conn.Close()
 			mu.Lock()
 			delete(open, conn)
