@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -267,17 +268,25 @@ func TestALonelySampleIsSetAsideAtOnce(t *testing.T) {
 func TestASampleStaysInTheQueueUntilItsLetterAndTheAccountAreOnTheDisk(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		full := errors.New("disk full")
-		letters, noLetter, noAccount := openLetters(t, dir, 0), full, full
+		letters := openLetters(t, dir, 0)
+		var noLetter, noAccount atomic.Bool
+		full := func(disk *atomic.Bool) error {
+			if disk.Load() {
+				return errors.New("disk full")
+			}
+			return nil
+		}
+		noLetter.Store(true)
+		noAccount.Store(true)
 		letters.write = func(path string, data []byte) error {
-			if noLetter != nil {
-				return noLetter
+			if err := full(&noLetter); err != nil {
+				return err
 			}
 			return atomicfile.Write(path, data)
 		}
 		var told []string
 		q, b := newFakeQueue(), newFakeBroker(time.Millisecond)
-		d := run(t, Options{Letters: letters, Aside: func(id ID, _ string) { told = append(told, idText(id)) }, Keep: func() error { return noAccount }}, q, b, format.Options{})
+		d := run(t, Options{Letters: letters, Aside: func(id ID, _ string) { told = append(told, idText(id)) }, Keep: func() error { return full(&noAccount) }}, q, b, format.Options{})
 		left := func(want int64) {
 			t.Helper()
 			time.Sleep(5 * time.Second)
@@ -293,14 +302,14 @@ func TestASampleStaysInTheQueueUntilItsLetterAndTheAccountAreOnTheDisk(t *testin
 		if len(told) > 0 || len(files(t, dir)) > 0 {
 			t.Errorf("told %v before there were letters", told)
 		}
-		noLetter = nil
+		noLetter.Store(false)
 		left(2)
 		if len(files(t, dir)) != 1 {
 			t.Error("the letters are not written")
 		}
 		q.append("a", 2)
 		left(2)
-		noAccount = nil
+		noAccount.Store(false)
 		left(0)
 		if !slices.Equal(told, []string{idOf(1), idOf(3)}) {
 			t.Errorf("told %v", told)
