@@ -209,7 +209,9 @@ type session struct {
 	end    func() // and waits for it
 }
 
-func startSession(ctx context.Context, o client.Options) (*session, error) {
+// startSession starts a client. That the broker is away is said once each time: who waits knows for what.
+func startSession(ctx context.Context, c call, o client.Options) (*session, error) {
+	waiting := false
 	s := &session{fatal: make(chan error, 1), last: make(chan error, 1)}
 	o.OnState = func(st client.State) {
 		select {
@@ -218,6 +220,7 @@ func startSession(ctx context.Context, o client.Options) (*session, error) {
 		}
 		switch {
 		case st.Connected: // whatever was wrong is over
+			waiting = false
 		case permanent(st.Reason):
 			select {
 			case s.fatal <- st.Err:
@@ -225,18 +228,22 @@ func startSession(ctx context.Context, o client.Options) (*session, error) {
 			}
 		default:
 			s.last <- st.Err
+			if !waiting && st.Err != nil {
+				fmt.Fprintf(c.err, "gateway %s: %s; trying on\n", c.name, strings.TrimPrefix(st.Err.Error(), "mqtt client: "))
+			}
+			waiting = true
 		}
 	}
-	c, err := client.New(o)
+	cl, err := client.New(o)
 	if err != nil {
 		return nil, usagef("%s", strings.TrimPrefix(err.Error(), "mqtt client: "))
 	}
-	s.Client = c
+	s.Client = cl
 	ctx, s.cancel = context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		c.Run(ctx)
+		cl.Run(ctx)
 	}()
 	s.end = func() {
 		s.cancel()

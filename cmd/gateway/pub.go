@@ -111,7 +111,7 @@ Examples:
 	default:
 		next = readLines(c.in)
 	}
-	s, err := startSession(ctx, o)
+	s, err := startSession(ctx, c, o)
 	if err != nil {
 		return err
 	}

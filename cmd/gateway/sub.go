@@ -113,7 +113,7 @@ Examples:
 	if subscribeOnly {
 		o.Handler = func(mqtt.Message) { <-p.until } // they are for the next time
 	}
-	s, err := startSession(ctx, o)
+	s, err := startSession(ctx, c, o)
 	if err != nil {
 		return err
 	}
