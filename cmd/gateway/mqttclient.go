@@ -228,7 +228,7 @@ func startSession(ctx context.Context, c call, o client.Options) (*session, erro
 			}
 		default:
 			s.last <- st.Err
-			if !waiting && st.Err != nil {
+			if !waiting && st.Err != nil && !errors.Is(st.Err, client.ErrClosed) {
 				fmt.Fprintf(c.err, "gateway %s: %s; trying on\n", c.name, strings.TrimPrefix(st.Err.Error(), "mqtt client: "))
 			}
 			waiting = true
