@@ -53,6 +53,8 @@ func TestWillIsPublishedOnce(t *testing.T) {
 			until(t, "the connection has ended", func() bool { return b.Stats().Connected <= 2 })
 			p.drop()
 			watch.silence()
+			watch.subscribed("will", 2) // it said nothing of being retained [MQTT-3.1.2-14]
+			watch.silence()
 		})
 	}
 }

@@ -63,6 +63,38 @@ func TestKeepAlive(t *testing.T) {
 	})
 }
 
+// The server's keep alive is told and held, in the place of a longer one or of none (3.2.2.3.14); a client of 3.1.1,
+// which cannot be told, has its own.
+func TestServerKeepAliveIsHeld(t *testing.T) {
+	for _, c := range []struct {
+		v         mqtt.Version
+		own       uint16
+		told      bool
+		silentFor time.Duration // when the client is taken for dead; 0: never
+	}{
+		{mqtt.V5, 100, true, 15 * time.Second},
+		{mqtt.V5, 0, true, 15 * time.Second},
+		{mqtt.V5, 4, false, 6 * time.Second},
+		{mqtt.V311, 100, false, 150 * time.Second},
+		{mqtt.V311, 0, false, 0},
+	} {
+		inBubble(t, Options{ServerKeepAlive: 10}, func(t *testing.T, b *Broker) {
+			p, ack := piped(t, b, c.v, "c", func(p *packet.Connect) { p.KeepAlive = c.own })
+			if got := ack.Properties.Has(packet.PropServerKeepAlive); got != c.told || got && ack.Properties.ServerKeepAlive != 10 {
+				t.Errorf("%+v: CONNACK says %t, %d", c, got, ack.Properties.ServerKeepAlive)
+			}
+			began := time.Now()
+			_, err := p.next(time.Hour)
+			switch after := time.Since(began); {
+			case c.silentFor == 0 && after < time.Hour:
+				t.Errorf("%+v: ended after %s: %v", c, after, err)
+			case c.silentFor != 0 && after != c.silentFor:
+				t.Errorf("%+v: ended after %s", c, after)
+			}
+		})
+	}
+}
+
 // [MQTT-3.1.3-9]
 func TestWillDelay(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -107,6 +139,42 @@ func TestWillDelay(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A will that was averted by the client's return does not come with a later end, of connection or session [MQTT-3.1.3-9].
+func TestAWillThatWasAvertedIsForgotten(t *testing.T) {
+	for name, end := range map[string]func(p *peer){
+		"the session ends":      func(p *peer) { p.send(expiring(0)) },
+		"the connection breaks": func(p *peer) { p.drop() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Options{}, func(t *testing.T, b *Broker) {
+				watch, _ := piped(t, b, mqtt.V5, "watch")
+				watch.subscribed("w", 0)
+				mortal := func(p *packet.Connect) {
+					p.CleanStart = false
+					p.Properties.SetSessionExpiry(100)
+				}
+				p, _ := piped(t, b, mqtt.V5, "mortal", mortal, willOf("w", "x", func(w *packet.Will) { w.Properties.SetWillDelay(10) }))
+				p.drop()
+				synctest.Wait()
+				p, ack := piped(t, b, mqtt.V5, "mortal", mortal)
+				if !ack.SessionPresent {
+					t.Error("the session is gone")
+				}
+				end(p)
+				if m, err := watch.next(time.Hour); err == nil {
+					t.Errorf("%+v", m)
+				}
+			})
+		})
+	}
+}
+
+func expiring(seconds uint32) *packet.Disconnect {
+	p := new(packet.Disconnect)
+	p.Properties.SetSessionExpiry(seconds)
+	return p
 }
 
 // [MQTT-4.1.0-2]
