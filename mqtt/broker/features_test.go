@@ -287,16 +287,21 @@ func TestPropertiesAreForwardedUnchanged(t *testing.T) {
 	old.subscribed("t", 1)
 	pub := join(t, b, mqtt.V5, "pub")
 	user := []mqtt.UserProperty{{Name: "b", Value: "2"}, {Name: "a", Value: "1"}, {Name: "b", Value: "2"}}
-	for range 2 { // the second time through what was kept of the first
-		pub.publish("t", "x", 1, func(p *packet.Publish) {
-			ps := &p.Properties
-			ps.SetPayloadFormat(1)
-			ps.SetContentType("text/plain")
-			ps.SetResponseTopic("answer/here")
-			ps.SetCorrelationData([]byte{0, 1, 2})
-			ps.SetUser(user)
-		})
-		ps := &sub.message("t", "x").Properties
+	full := func(p *packet.Publish) {
+		ps := &p.Properties
+		ps.SetPayloadFormat(1)
+		ps.SetContentType("text/plain")
+		ps.SetResponseTopic("answer/here")
+		ps.SetCorrelationData([]byte{0, 1, 2})
+		ps.SetUser(user)
+	}
+	check := func(p *peer, topic string) {
+		t.Helper()
+		m := p.message(topic, "x")
+		if m.QoS == 1 {
+			p.send(&packet.Puback{ID: m.ID})
+		}
+		ps := &m.Properties
 		if ps.Has(packet.PropTopicAlias) {
 			t.Error("a topic alias for a client that takes none")
 		}
@@ -306,8 +311,26 @@ func TestPropertiesAreForwardedUnchanged(t *testing.T) {
 		if diff := cmp.Diff(user, ps.User); diff != "" { // in their order [MQTT-3.3.2-17] [MQTT-3.3.2-18]
 			t.Errorf("user properties (-want +got):\n%s", diff)
 		}
+	}
+	for range 2 { // the second time through what was kept of the first
+		pub.publish("t", "x", 1, full)
+		check(sub, "t")
 		old.message("t", "x")
 	}
+	// Kept for somebody who is away, and retained for somebody who comes later.
+	away := func(c *packet.Connect) {
+		c.CleanStart = false
+		c.Properties.SetSessionExpiry(60)
+	}
+	p := join(t, b, mqtt.V5, "away", away)
+	p.subscribed("kept", 1)
+	p.leave()
+	until(t, "it is away", func() bool { return b.Stats().Connected == 3 })
+	pub.publish("kept", "x", 1, full, func(p *packet.Publish) { p.Retain = true })
+	check(join(t, b, mqtt.V5, "away", away), "kept")
+	p = join(t, b, mqtt.V5, "later")
+	p.subscribed("kept", 1)
+	check(p, "kept")
 }
 
 // A property that says what its absence would is a property all the same [MQTT-3.3.2-4] [MQTT-3.3.2-20], at once,
@@ -521,6 +544,13 @@ func TestDollarTopicsAreNotForWildcards(t *testing.T) {
 	c.silence() // [MQTT-4.7.2-1]
 	c.subscribed("$SYS/broker/version", 0)
 	c.message("$SYS/broker/version", "gateway")
+	// Nor do they match what is published now.
+	c.subscribed("+/x", 0)
+	c.subscribed("$own/+", 0)
+	pub := join(t, b, mqtt.V5, "pub")
+	pub.publish("$own/x", "live", 1)
+	c.message("$own/x", "live")
+	c.silence()
 }
 
 // [MQTT-4.12.0-1] [MQTT-4.12.0-6] [MQTT-4.12.0-7]
@@ -595,9 +625,9 @@ func TestUnsubscribe(t *testing.T) {
 		c.subscribed("a/+", 1)
 		pub.publish("a/b", "before", 1)
 		m := c.message("a/b", "before")
-		c.send(&packet.Unsubscribe{ID: 300, Filters: []string{"never", "a/b", "A/b"}})
+		c.send(&packet.Unsubscribe{ID: 300, Filters: []string{"never", "A/b", "a/b"}})
 		ack := expect[*packet.Unsuback](c)
-		want := []mqtt.ReasonCode{mqtt.NoSubscriptionExisted, mqtt.Success, mqtt.NoSubscriptionExisted}
+		want := []mqtt.ReasonCode{mqtt.NoSubscriptionExisted, mqtt.NoSubscriptionExisted, mqtt.Success}
 		if v == mqtt.V311 {
 			want = nil
 		}
@@ -613,6 +643,35 @@ func TestUnsubscribe(t *testing.T) {
 		c.silence()
 		c.leave()
 		pub.leave()
+		until(t, "nothing of it is left", func() bool { s := b.Stats(); return s.Subscriptions == 0 && s.Sessions == 0 })
+	}
+}
+
+// What was on its way is delivered to its end, on a later connection if need be [MQTT-3.10.4-3].
+func TestUnsubscribeWhileAMessageIsOnItsWay(t *testing.T) {
+	b := start(t, Options{})
+	keep := func(p *packet.Connect) {
+		p.CleanStart = false
+		p.Properties.SetSessionExpiry(60)
+	}
+	c, pub := join(t, b, mqtt.V5, "c", keep), join(t, b, mqtt.V5, "pub")
+	c.subscribed("t", 2)
+	for _, name := range []string{"received", "sent"} {
+		pub.publish("t", name, 2)
+	}
+	received, sent := c.message("t", "received"), c.message("t", "sent")
+	c.send(&packet.Unsubscribe{ID: 1, Filters: []string{"t"}}, &packet.Pubrec{ID: received.ID})
+	expect[*packet.Unsuback](c)
+	if p := expect[*packet.Pubrel](c); p.ID != received.ID || p.Code != mqtt.Success {
+		t.Errorf("PUBREL %+v", p)
+	}
+	c.drop()
+	c = join(t, b, mqtt.V5, "c", keep)
+	if p := expect[*packet.Pubrel](c); p.ID != received.ID {
+		t.Errorf("PUBREL %+v", p)
+	}
+	if m := c.message("t", "sent"); m.ID != sent.ID || !m.Dup {
+		t.Errorf("PUBLISH %d, dup %t", m.ID, m.Dup)
 	}
 }
 

@@ -434,6 +434,30 @@ func TestShutdownIsAnnounced(t *testing.T) {
 	}
 }
 
+// Neither does one whose CONNECT is being judged: its answer is a CONNACK. [MQTT-3.14.0-1]
+func TestShutdownWhileAClientIsJudged(t *testing.T) {
+	judging, goOn := make(chan struct{}), make(chan struct{})
+	b, stop := startStop(t, Options{Auth: authFunc(func(*Client, string, []byte) (string, error) {
+		close(judging)
+		<-goOn
+		return "alice", nil
+	})})
+	p := dial(t, b, mqtt.V5)
+	p.send(&packet.Connect{Version: mqtt.V5, CleanStart: true, ClientID: "c", HasUsername: true, Username: "alice"})
+	<-judging
+	stopped := make(chan struct{})
+	go func() { stop(); close(stopped) }()
+	until(t, "the broker stops", func() bool { return b.closed.Load() })
+	close(goOn)
+	if got, err := p.next(patience); err == nil {
+		if ack, ok := got.(*packet.Connack); !ok || ack.Code != mqtt.ServerShuttingDown {
+			t.Errorf("got %T %+v", got, got)
+		}
+	}
+	p.drop()
+	<-stopped
+}
+
 func TestPlainMQTTToATLSPort(t *testing.T) {
 	b := start(t, Options{})
 	near, far := pair(t)

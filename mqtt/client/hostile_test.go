@@ -143,6 +143,39 @@ func TestServerThatSkipsAMessage(t *testing.T) {
 	})
 }
 
+// Who waits for ever waits for ever, in whatever order the server acknowledges.
+func TestNoTimeoutOfAcknowledgements(t *testing.T) {
+	run(t, Options{Version: mqtt.V5, SessionExpiry: time.Hour, AckTimeout: -1}, func(t *testing.T, b *bench) {
+		s, _ := b.accept(packet.Connack{})
+		s.nc.SetReadDeadline(time.Time{})
+		go func() {
+			for { // it lives
+				f, err := s.r.Next()
+				if err != nil {
+					return
+				}
+				if f.Type == packet.PINGREQ {
+					s.nc.Write([]byte{byte(packet.PINGRESP) << 4, 0})
+				}
+			}
+		}()
+		b.publish(1, "a")
+		time.Sleep(24 * time.Hour)
+		b.publish(1, "b")
+		time.Sleep(time.Hour)
+		s.send(&packet.Puback{ID: 2})
+		b.expectDone("b")
+		time.Sleep(time.Hour)
+		if st := b.state(); !st.Connected {
+			t.Errorf("%+v", st)
+		}
+		s.send(&packet.Puback{ID: 1})
+		b.expectDone("a")
+		s.close()
+		b.accept(packet.Connack{SessionPresent: true})
+	})
+}
+
 // A server that wants a sign of life every second gets it [MQTT-3.1.2-20], also where its answers take two: a link that is
 // slow is not dead.
 func TestServerKeepAliveShorterThanTheAnswersTake(t *testing.T) {
