@@ -219,11 +219,13 @@ func (b *Bus) offline(schedule *adapters.Schedule, id int, err error, at adapter
 	b.offer(d, everything, at)
 }
 
-// fell notes that a device is offline.
+// fell notes that a device is offline. Where that is because the bus is, the bus has said so for all.
 func (b *Bus) fell(d *device, err error, at adapters.Instant) {
 	d.status.Failures++
-	if d.status.State != adapters.Offline {
+	if d.status.State != adapters.Offline && !errors.Is(err, ErrAbsent) {
 		b.Logger.LogAttrs(context.Background(), slog.LevelWarn, "device offline", slog.String("device", d.Name), slog.Any("err", err))
+	}
+	if d.status.State != adapters.Offline {
 		d.status.State, d.status.Since = adapters.Offline, at
 	}
 	d.status.Err = err.Error()

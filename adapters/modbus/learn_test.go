@@ -2,8 +2,10 @@ package modbus_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -102,6 +104,30 @@ func TestPointsThatADeviceDoesNotGiveAreInTheLogOnce(t *testing.T) {
 		const line = `points=2 without="r3 (holding 3: refused: exception 2), r4 (holding 4: refused: exception 2)"`
 		if got := log.String(); strings.Count(got, line) != 1 || strings.Count(got, "does not give all points") != 1 {
 			t.Errorf("%s\nwant, once: %s", got, line)
+		}
+	})
+}
+
+// A bus with many devices that is unplugged is one line in the log, not one for each of them.
+func TestABusThatIsAwayIsOneLineInTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSink()
+		var log bytes.Buffer
+		o := modbus.Options{Framing: modbus.TCP, Address: "h:1", Sink: s, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+			Dial: func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("no route to host") }}
+		for _, name := range []string{"a", "b", "c"} {
+			o.Devices = append(o.Devices, modbus.Device{Name: name, Unit: 1, Interval: time.Second, Timeout: 100 * time.Millisecond, Points: registers(t, 0, 1)})
+		}
+		b, _ := start(t, o)
+		settle(t, s, 9)
+		synctest.Wait()
+		if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "bus not usable; waiting for it") {
+			t.Error(got)
+		}
+		for _, d := range b.Status().Devices {
+			if d.State != adapters.Offline || d.Err == "" {
+				t.Errorf("%+v", d)
+			}
 		}
 	})
 }

@@ -54,7 +54,7 @@ Examples:
 		return mqtt.CheckTopicFilter(s)
 	})
 	f.BoolVar(&bare, "N", false, "no line end after a message")
-	f.IntVar(&count, "C", 0, "end after so `many` messages")
+	f.IntVar(&count, "C", 0, "end after this `number` of messages")
 	secondsVar(f, &flags.wait, "W", 0, "the `duration` after which to end; a failure where -C messages have not come by then")
 	secondsVar(f, &flags.session, "session", 0, "the `duration` that the broker keeps messages for --id while we are away")
 	secondsVar(f, &flags.session, "x", 0, "the same as --session")
