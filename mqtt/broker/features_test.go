@@ -546,10 +546,10 @@ func TestDollarTopicsAreNotForWildcards(t *testing.T) {
 	c.message("$SYS/broker/version", "gateway")
 	// Nor do they match what is published now.
 	c.subscribed("+/x", 0)
-	c.subscribed("$own/+", 0)
-	pub := join(t, b, mqtt.V5, "pub")
+	named, pub := join(t, b, mqtt.V5, "named"), join(t, b, mqtt.V5, "pub")
+	named.subscribed("$own/+", 0)
 	pub.publish("$own/x", "live", 1)
-	c.message("$own/x", "live")
+	named.message("$own/x", "live")
 	c.silence()
 }
 
