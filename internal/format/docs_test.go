@@ -30,7 +30,7 @@ func block(t *testing.T, language string, n int) string {
 
 func TestTheMessagesOfTheDocumentation(t *testing.T) {
 	s := &adapters.Schema{Bus: "plc", Device: "boiler", Points: []adapters.Point{
-		{Name: "supply_temperature", Unit: "°C"}, {Name: "pump"}, {Name: "energy", Unit: "kWh"}, {Name: "return_temperature", Unit: "°C"}}}
+		{Name: "supply_temperature", Unit: "°C", Decimals: 1}, {Name: "pump"}, {Name: "energy", Unit: "kWh", Decimals: 1}, {Name: "return_temperature", Unit: "°C"}}}
 	it := Item{
 		Sample: &adapters.Sample{Schema: s, Readings: []adapters.Reading{
 			{Point: 0, Value: adapters.FloatValue(71.2)}, {Point: 1, Value: adapters.BoolValue(true)},

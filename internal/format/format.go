@@ -4,6 +4,7 @@
 package format
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -396,14 +397,11 @@ func appendHex(b []byte, v uint64) []byte {
 // appendValue appends a value as text. A float of a point with a number of decimals is rounded to
 // them: the digits behind are noise that the link need not carry.
 func appendValue(b []byte, v adapters.Value, decimals int8) []byte {
-	if f, ok := v.Number(); ok && v.Kind() == adapters.Float && decimals > 0 && f < 1e15 && f > -1e15 {
+	if f, ok := v.Number(); ok && v.Kind() == adapters.Float && decimals >= 0 && f < 1e15 && f > -1e15 {
 		at := len(b)
 		b = strconv.AppendFloat(b, f, 'f', int(decimals), 64)
-		for b[len(b)-1] == '0' {
-			b = b[:len(b)-1]
-		}
-		if b[len(b)-1] == '.' {
-			b = b[:len(b)-1]
+		if decimals > 0 {
+			b = bytes.TrimSuffix(bytes.TrimRight(b, "0"), []byte("."))
 		}
 		if string(b[at:]) == "-0" {
 			b = append(b[:at], '0')

@@ -291,8 +291,9 @@ func TestFloatsAreRoundedOnlyWhereThePointSaysSo(t *testing.T) {
 		decimals int8
 		want     string
 	}{
-		{0.30000000000000004, 1, "0.3"}, {0.30000000000000004, 0, "0.30000000000000004"}, {21.98, 1, "22"}, {-0.01, 1, "0"},
+		{0.30000000000000004, 1, "0.3"}, {0.30000000000000004, -1, "0.30000000000000004"}, {21.98, 1, "22"}, {-0.01, 1, "0"},
 		{100, 2, "100"}, {1e20, 2, "100000000000000000000"}, {0.125, -1, "0.125"},
+		{48.00194811391755, 0, "48"}, {1700.4, 0, "1700"}, {-0.3, 0, "0"},
 	} {
 		if got := string(appendValue(nil, adapters.FloatValue(c.f), c.decimals)); got != c.want {
 			t.Errorf("%v with %d decimals: %s, want %s", c.f, c.decimals, got, c.want)

@@ -22,6 +22,9 @@ const (
 	Count Func = "count" // how many good readings there were
 )
 
+// wholeMean is how many digits the mean of whole numbers has, or of states.
+const wholeMean = 3
+
 // A Rule is how one point is reported. The zero Rule reports every reading.
 //
 // A change of quality is always reported. With OnChange a reading is reported when it differs from
@@ -188,6 +191,8 @@ func (f *Filter) newDevice(s *adapters.Schema) *device {
 			switch {
 			case fn == Count:
 				q.Unit, q.Decimals = "", 0
+			case fn == Mean && q.Decimals == 0:
+				q.Decimals = wholeMean
 			case fn == Mean && q.Decimals > 0:
 				q.Decimals++ // a mean is finer than what it is made of
 			}

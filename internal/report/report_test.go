@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -188,5 +189,27 @@ func BenchmarkOffer(b *testing.B) {
 		}
 		now += sec
 		f.Offer(adapters.Sample{Schema: s, Time: now, Readings: rs})
+	}
+}
+
+func TestAMeanIsFinerThanWhatItIsMadeOf(t *testing.T) {
+	var digits []int8
+	sink := adapters.SinkFunc(func(s adapters.Sample) bool {
+		for _, r := range s.Readings {
+			digits = append(digits, s.Schema.Points[r.Point].Decimals)
+		}
+		return true
+	})
+	f := New(sink, func(string, string) Rule { return Rule{Window: 2 * time.Second, Aggregate: []Func{Mean}} })
+	s := &adapters.Schema{Device: "d", Points: []adapters.Point{{Name: "tenths", Decimals: 1}, {Name: "whole"}, {Name: "as needed", Decimals: -1}}}
+	for i := range 3 {
+		rs := floats(1, 2, 3)
+		for k := range rs {
+			rs[k].Point = k
+		}
+		f.Offer(adapters.Sample{Schema: s, Time: adapters.Instant(i) * sec, Readings: rs})
+	}
+	if want := []int8{2, wholeMean, -1}; !slices.Equal(digits, want) {
+		t.Errorf("the means have %d digits, want %d", digits, want)
 	}
 }
