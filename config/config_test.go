@@ -40,7 +40,8 @@ func TestWhatPeopleTryIsAnsweredWithTheMend(t *testing.T) {
 	bus := "[[modbus]]\nname = \"m\"\nport = \"/dev/null\"\n[[modbus.device]]\nname = \"d\"\nunit = 1\n"
 	for _, c := range []struct{ name, src, want string }{
 		{"a device without its bus", "\n[[device]]\nname = \"d\"\n", `gateway.toml:2: unknown key "device"; a device stands below its bus, as [[modbus.device]]`},
-		{"a password", "[[destination]]\nname = \"c\"\nurl = \"mqtt://h\"\npassword = \"p\"\n", `gateway.toml:4: destination "c": unknown key "password"; a password does not stand here but in a file, which password_file names`},
+		{"a password", "[[destination]]\nname = \"c\"\nurl = \"mqtt://h\"\npassword = \"p\"\n", `gateway.toml:4: destination "c": unknown key "password"; a password does not stand here but in a file, which password_file names, or in a variable of the environment, which password_env names`},
+		{"a password in two places", "[[destination]]\nname = \"c\"\nurl = \"mqtt://h\"\npassword_file = \"p\"\npassword_env = \"P\"\n", `gateway.toml:5: destination "c": password_file and password_env both name the password; keep one of them`},
 		{"a host for a url", "[[destination]]\nname = \"c\"\nurl = \"example.com:8883\"\n", `url "example.com:8883" does not say how to connect; write mqtt://example.com:8883, or mqtts://example.com:8883 with TLS`},
 		{"another client's scheme", "[[destination]]\nname = \"c\"\nurl = \"ssl://h:8883\"\n", `url scheme "ssl" is not known; use mqtts`},
 		{"a backslash in double quotes", "a = \"\\d\"\n", `gateway.toml:1: not TOML: invalid escape in string '\d'; write text that has backslashes in single quotes`},

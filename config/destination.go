@@ -19,6 +19,7 @@ type Destination struct {
 	KeepAlive    time.Duration `toml:"keep_alive"`
 	Username     string        `toml:"username"`
 	PasswordFile string        `toml:"password_file"`
+	PasswordEnv  string        `toml:"password_env"` // instead: the environment variable that holds it
 	CAFile       string        `toml:"ca_file"`
 	CertFile     string        `toml:"certificate_file"` // the gateway's own, PEM, with the chain
 	KeyFile      string        `toml:"key_file"`
@@ -123,7 +124,7 @@ var otherSchemes = map[string]string{"tcp": "mqtt", "ssl": "mqtts", "tls": "mqtt
 // advice: a password never stands in the file.
 func (d *Destination) advice(key string) string {
 	if key == "password" {
-		return "a password does not stand here but in a file, which password_file names"
+		return "a password does not stand here but in a file, which password_file names, or in a variable of the environment, which password_env names"
 	}
 	return ""
 }
@@ -159,6 +160,9 @@ func (d *Destination) check(destinations *unique) {
 		if value != "" && !tls {
 			d.At.Errorf(key, "%s needs a url with mqtts or wss", key)
 		}
+	}
+	if d.PasswordFile != "" && d.PasswordEnv != "" {
+		d.At.Errorf("password_env", "password_file and password_env both name the password; keep one of them")
 	}
 	if (d.CertFile == "") != (d.KeyFile == "") {
 		d.At.Errorf("", "certificate_file and key_file belong together; one of them is missing")

@@ -45,6 +45,12 @@ func clientOptions(gatewayID string, cfg *config.Destination, configFile string)
 			failed("password_file", err)
 		}
 	}
+	if cfg.PasswordEnv != "" {
+		var err error
+		if o.Password, err = secret.Variable(cfg.PasswordEnv, os.LookupEnv); err != nil {
+			failed("password_env", err)
+		}
+	}
 	if cfg.CAFile != "" || cfg.CertFile != "" || cfg.ServerName != "" || len(cfg.ALPN) > 0 {
 		o.TLS = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: cfg.ServerName, NextProtos: cfg.ALPN}
 	}

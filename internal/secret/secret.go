@@ -1,5 +1,5 @@
-// Package secret finds and reads the files that hold passwords and keys. They never stand in the
-// configuration, and never pass through a log: errors of this package name files, not contents.
+// Package secret finds and reads the files and variables that hold passwords and keys. They never stand in the
+// configuration, and never pass through a log: errors of this package name places, not contents.
 package secret
 
 import (
@@ -66,4 +66,17 @@ func Read(name, configFile string, getenv func(string) string) ([]byte, error) {
 	}
 	s := strings.TrimSuffix(string(b), "\n")
 	return []byte(strings.TrimSuffix(s, "\r")), nil
+}
+
+// Variable reads a secret from the environment, as containers are given theirs. Processes of the same user can see
+// it there, which a file can prevent. lookup is os.LookupEnv outside of tests.
+func Variable(name string, lookup func(string) (string, bool)) ([]byte, error) {
+	v, set := lookup(name)
+	switch {
+	case !set:
+		return nil, fmt.Errorf("secret: the environment has no variable %s; set it for the process, or use a file", name)
+	case v == "":
+		return nil, fmt.Errorf("secret: the variable %s of the environment is empty", name)
+	}
+	return []byte(v), nil
 }

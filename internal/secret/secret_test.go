@@ -80,3 +80,19 @@ func TestRead(t *testing.T) {
 		t.Errorf("a file that is no secret: %v", err)
 	}
 }
+
+func TestASecretOfTheEnvironment(t *testing.T) {
+	env := map[string]string{"PASSWORD": "s3cret\n", "EMPTY": ""}
+	lookup := func(name string) (string, bool) { v, set := env[name]; return v, set }
+	if b, err := Variable("PASSWORD", lookup); err != nil || string(b) != "s3cret\n" {
+		t.Errorf("%q, %v: a variable is taken as it is", b, err)
+	}
+	for name, want := range map[string]string{
+		"MISSING": "secret: the environment has no variable MISSING; set it for the process, or use a file",
+		"EMPTY":   "secret: the variable EMPTY of the environment is empty",
+	} {
+		if _, err := Variable(name, lookup); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", name, err, want)
+		}
+	}
+}

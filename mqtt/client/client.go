@@ -269,9 +269,9 @@ func (c *Client) connectForever(ctx context.Context) {
 				st.RetryIn = max(st.RetryIn, gaveWay)
 			}
 			c.log.Warn("mqtt client: thrown out by the server again; probably another client uses the same client identifier",
-				"url", st.URL, "client_id", c.clientID(), "times", evictions, "retry_in", st.RetryIn)
+				"url", st.URL, "client_id", c.clientID(), "times", evictions, "retry_in", st.RetryIn.Round(time.Millisecond))
 		} else {
-			c.log.Warn("mqtt client: not connected", "url", st.URL, "err", err, "retry_in", st.RetryIn)
+			c.log.Warn("mqtt client: not connected", "url", st.URL, "err", err, "retry_in", st.RetryIn.Round(time.Millisecond))
 		}
 		c.report(st)
 		if st.RetryIn > 0 {
