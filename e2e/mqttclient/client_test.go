@@ -232,6 +232,11 @@ func TestWill(t *testing.T) {
 func TestOfflineQueue(t *testing.T) {
 	eachPeer(t, func(t *testing.T, p peer, url string) {
 		o := client.Options{URLs: []string{url}, Version: p.version, ClientID: "sub", SessionExpiry: time.Hour}
+		if !p.exact() {
+			// mochi keeps messages with the aliases of their time and sends them in any order: those without a topic
+			// before the one that has it, which no client can take.
+			o.TopicAliasesIn = -1
+		}
 		sub := start(t, o)
 		sub.subscribe(1, "o/#")
 		sub.stop()

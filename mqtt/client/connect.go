@@ -139,7 +139,9 @@ func (c *Client) connectPacket(u *url.URL, v mqtt.Version) *packet.Connect {
 		}
 		q.SetReceiveMaximum(o.ReceiveMaximum)
 		q.SetMaximumPacketSize(o.MaxPacket)
-		q.SetTopicAliasMaximum(o.TopicAliasesIn)
+		if o.TopicAliasesIn > 0 {
+			q.SetTopicAliasMaximum(uint16(o.TopicAliasesIn))
+		}
 		if o.RequestResponse {
 			q.SetRequestResponseInfo(true)
 		}
@@ -286,7 +288,7 @@ func (l *link) agree(u *url.URL, req *packet.Connect, ack *packet.Connack) {
 		l.aliases = newAliases(min(o.TopicAliases, int(q.TopicAliasMaximum))) // [MQTT-3.2.2-17]
 	}
 	if l.v == mqtt.V5 {
-		l.aliasesIn = make([]string, int(o.TopicAliasesIn)+1)
+		l.aliasesIn = make([]string, o.TopicAliasesIn+1)
 	}
 	id := req.ClientID
 	if q.Has(packet.PropAssignedClientID) {

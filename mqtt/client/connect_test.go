@@ -238,3 +238,19 @@ func TestUnsubscribeBefore5(t *testing.T) {
 		}
 	})
 }
+
+// A client that wants no topic aliases says so by leaving them out, and takes none [MQTT-3.1.2-27].
+func TestNoTopicAliasesIn(t *testing.T) {
+	run(t, Options{Version: mqtt.V5, TopicAliasesIn: -1}, func(t *testing.T, b *bench) {
+		s, connect := b.accept(packet.Connack{})
+		if connect.Properties.Has(packet.PropTopicAliasMaximum) {
+			t.Errorf("%+v", connect)
+		}
+		p := &packet.Publish{Topic: "t"}
+		p.Properties.SetTopicAlias(1)
+		s.send(p)
+		if d, ok := s.next().(*packet.Disconnect); !ok || d.Code != mqtt.TopicAliasInvalid {
+			t.Errorf("%+v", d)
+		}
+	})
+}

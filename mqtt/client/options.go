@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -55,7 +56,7 @@ type Options struct {
 	MaxUnacked      int    // messages that Publish takes before it blocks; default 4096
 	MaxInflight     int    // of these, on the wire at once; default 1024, and at most what the server says
 	TopicAliases    int    // for what we publish, at most; default 64, negative: none
-	TopicAliasesIn  uint16 // that the server may use; default 64
+	TopicAliasesIn  int    // that the server may use, at most 65,535; default 64, negative: none
 	RequestResponse bool   // ask for response information (3.1.2.11.6)
 	User            []mqtt.UserProperty
 
@@ -138,9 +139,8 @@ func (o *Options) defaults() error {
 	if o.MaxPacket == 0 {
 		o.MaxPacket = 16 << 20
 	}
-	if o.TopicAliasesIn == 0 {
-		o.TopicAliasesIn = 64
-	}
+	num(&o.TopicAliasesIn, 64)
+	o.TopicAliasesIn = max(0, min(o.TopicAliasesIn, math.MaxUint16))
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
