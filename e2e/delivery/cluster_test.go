@@ -63,21 +63,14 @@ func TestANodeOfAClusterIsKilledAndNothingIsLost(t *testing.T) {
 	}
 	t.Cleanup(s.Close)
 	p := newPipe(t, 64, delivery.OldestFirst, urls...)
-	put := func(n int) {
-		for range n {
-			p.put("a")
-			p.put("b")
-			time.Sleep(time.Millisecond)
-		}
-	}
-	put(500)
+	p.putPairs(500)
 	rig.Eventually(t, 30*time.Second, "the first samples", func() bool { return s.Came() > 100 })
 	on := p.d.Status().URL
 	if on != urls[0] {
 		t.Logf("connected to %s, not to the first", on)
 	}
 	nodes[0].Shutdown() // while samples are in flight
-	put(500)
+	p.putPairs(500)
 	p.drain(60 * time.Second)
 	if st := p.d.Status(); st.URL == urls[0] {
 		t.Errorf("still at %s", st.URL)

@@ -119,6 +119,16 @@ func (p *pipe) put(device string) {
 	p.last[device] = id.Seq
 }
 
+// putPairs queues n samples of each of two devices, over n milliseconds at least.
+func (p *pipe) putPairs(n int) {
+	p.t.Helper()
+	for range n {
+		p.put("a")
+		p.put("b")
+		time.Sleep(time.Millisecond)
+	}
+}
+
 func (p *pipe) drain(limit time.Duration) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)

@@ -19,17 +19,10 @@ func TestRabbitMQIsKilledAndNothingIsLost(t *testing.T) {
 	}
 	t.Cleanup(s.Close)
 	p := newPipe(t, 64, delivery.OldestFirst, rabbit.URL())
-	put := func(n int) {
-		for range n {
-			p.put("a")
-			p.put("b")
-			time.Sleep(time.Millisecond)
-		}
-	}
-	put(500)
+	p.putPairs(500)
 	rig.Eventually(t, 30*time.Second, "the first samples", func() bool { return s.Came() > 100 })
 	rabbit.Kill() // while samples are in flight
-	put(500)
+	p.putPairs(500)
 	rabbit.Start()
 	p.drain(60 * time.Second)
 	p.whole(s)
