@@ -3,6 +3,7 @@
 package mqttclient
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -155,63 +156,35 @@ func startNATS(t *testing.T) string {
 	return fmt.Sprintf("mqtt://127.0.0.1:%d", port)
 }
 
-// A cutter is a proxy on the way to a broker that can cut all connections at once, in the middle of whatever
-// passes.
+// A cutter is a proxy on the way to a broker that cuts a connection once it has carried its share of bytes, in the
+// middle of whatever passes. It counts bytes, not arrivals, so that a test is cut as often however fast its sides are.
 type cutter struct {
-	t     *testing.T
 	l     net.Listener
 	to    string
-	conns chan net.Conn
-	cut   chan chan int
-	quit  chan struct{}
+	every int64 // bytes that one connection carries, both ways together
+	left  atomic.Int64
 }
 
-func newCutter(t *testing.T, to string) *cutter {
+// newCutter makes a proxy to the address that makes that many cuts, and after them lets everything pass.
+func newCutter(t *testing.T, to string, every, cuts int64) *cutter {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cutter{t: t, l: l, to: to, conns: make(chan net.Conn), cut: make(chan chan int), quit: make(chan struct{})}
-	owned, accepting := make(chan struct{}), make(chan struct{})
-	go c.own(owned)
-	go c.accept(accepting)
+	c := &cutter{l: l, to: to, every: every}
+	c.left.Store(cuts)
+	var running sync.WaitGroup
+	running.Go(func() { c.accept(t.Context(), &running) })
 	t.Cleanup(func() {
 		l.Close()
-		<-accepting
-		close(c.quit)
-		<-owned
+		running.Wait()
 	})
 	return c
 }
 
 func (c *cutter) url() string { return "mqtt://" + c.l.Addr().String() }
 
-func (c *cutter) own(done chan struct{}) {
-	defer close(done)
-	var open []net.Conn
-	end := func() int {
-		for _, nc := range open {
-			nc.Close()
-		}
-		n := len(open) / 2
-		open = nil
-		return n
-	}
-	for {
-		select {
-		case nc := <-c.conns:
-			open = append(open, nc)
-		case answer := <-c.cut:
-			answer <- end()
-		case <-c.quit:
-			end()
-			return
-		}
-	}
-}
-
-func (c *cutter) accept(done chan struct{}) {
-	defer close(done)
+func (c *cutter) accept(ctx context.Context, running *sync.WaitGroup) {
 	for {
 		in, err := c.l.Accept()
 		if err != nil {
@@ -222,34 +195,31 @@ func (c *cutter) accept(done chan struct{}) {
 			in.Close()
 			continue
 		}
-		c.conns <- in
-		c.conns <- out
+		end := func() {
+			in.Close()
+			out.Close()
+		}
+		context.AfterFunc(ctx, end) // the test's context ends before its cleanups
+		var carried atomic.Int64
 		pipe := func(dst, src net.Conn) {
+			defer end()
 			buf := make([]byte, 700) // small and odd, so that cuts fall within packets
 			for {
 				n, err := src.Read(buf)
-				if n > 0 {
-					if _, err := dst.Write(buf[:n]); err != nil {
-						break
-					}
-				}
 				if err != nil {
-					break
+					return
+				}
+				if _, err := dst.Write(buf[:n]); err != nil {
+					return
+				}
+				if sum := carried.Add(int64(n)); sum >= c.every && sum-int64(n) < c.every && c.left.Add(-1) >= 0 {
+					return
 				}
 			}
-			src.Close()
-			dst.Close()
 		}
-		go pipe(in, out)
-		go pipe(out, in)
+		running.Go(func() { pipe(in, out) })
+		running.Go(func() { pipe(out, in) })
 	}
-}
-
-// Cut cuts all connections and returns how many there were.
-func (c *cutter) Cut() int {
-	answer := make(chan int)
-	c.cut <- answer
-	return <-answer
 }
 
 func testLogger(t *testing.T) *slog.Logger {
