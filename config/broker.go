@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -129,8 +130,8 @@ func ParseListen(s string) (Listen, error) {
 		scheme = "mqtts"
 	case "mqtt", "mqtts", "ws", "wss":
 	case "unix":
-		if !filepath.IsAbs(address) {
-			return Listen{}, fmt.Errorf("%q: a Unix socket is unix: and an absolute path, such as unix:/run/gateway/mqtt.sock", s)
+		if err := checkSocket(address); err != nil {
+			return Listen{}, fmt.Errorf("%q: %w", s, err)
 		}
 		return Listen{scheme, address}, nil
 	default:
@@ -142,6 +143,20 @@ func ParseListen(s string) (Listen, error) {
 		return Listen{}, fmt.Errorf("%q is not an address; write host:port, such as 127.0.0.1:1883", s)
 	}
 	return Listen{scheme, address}, nil
+}
+
+// maxSocketPath is what sun_path of unix(7) holds beside its final null, in bytes.
+const maxSocketPath = 107
+
+// checkSocket tells whether the path of a Unix socket can be used.
+func checkSocket(path string) error {
+	switch {
+	case !filepath.IsAbs(path):
+		return errors.New("a Unix socket is unix: and an absolute path, such as unix:/run/gateway/mqtt.sock")
+	case len(path) > maxSocketPath:
+		return fmt.Errorf("the path of a Unix socket has at most %d bytes, and this one has %d; put the socket into a directory nearer to the root, such as /run/gateway", maxSocketPath, len(path))
+	}
+	return nil
 }
 
 func (b *Broker) check() {

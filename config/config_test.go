@@ -35,6 +35,25 @@ func TestAUnixSocketIsAURL(t *testing.T) {
 	}
 }
 
+// What no socket can be called is refused before anything starts: a path that is not absolute, or longer than the
+// kernel takes.
+func TestAUnixSocketThatCannotBeIsRefused(t *testing.T) {
+	long := "/" + strings.Repeat("x", 107)
+	for path, want := range map[string]string{
+		"run/mqtt.sock":   "a Unix socket is unix: and an absolute path",
+		"//run/mqtt.sock": "a Unix socket is unix: and an absolute path",
+		long:              "the path of a Unix socket has at most 107 bytes, and this one has 108",
+	} {
+		got := problems("[broker]\nlisten = [\"unix:" + path + "\"]\n[[destination]]\nname = \"c\"\nurl = \"unix:" + path + "\"\n")
+		if len(got) != 2 || !strings.Contains(got[0], want) || !strings.Contains(got[1], want) {
+			t.Errorf("%s: %q", path, got)
+		}
+	}
+	if got := problems("[broker]\nlisten = [\"unix:" + long[:107] + "\"]\n"); len(got) > 0 {
+		t.Errorf("107 bytes: %q", got)
+	}
+}
+
 // What people try that know other programs is answered with what to write instead.
 func TestWhatPeopleTryIsAnsweredWithTheMend(t *testing.T) {
 	bus := "[[modbus]]\nname = \"m\"\nport = \"/dev/null\"\n[[modbus.device]]\nname = \"d\"\nunit = 1\n"

@@ -151,6 +151,8 @@ func (d *Destination) check(destinations *unique) {
 			d.At.Errorf(key, "url scheme %q is not known; use %s", u.Scheme, cmp.Or(otherSchemes[u.Scheme], strings.Join(URLSchemes, ", ")))
 		case u.Hostname() == "" && u.Scheme != "unix":
 			d.At.Errorf(key, "%s names no host; write it as mqtts://host:port", key)
+		case u.Scheme == "unix" && checkSocket(u.Host+u.Path) != nil: // unix://run/x is a path without its first slash
+			d.At.Errorf(key, "%s %q: %v", key, text, checkSocket(u.Host+u.Path))
 		case u.User != nil:
 			d.At.Errorf(key, "%s carries credentials; put them into username and password_file, where no log can show them", key)
 		}

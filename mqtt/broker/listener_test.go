@@ -11,7 +11,6 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -57,7 +56,8 @@ func everyListener(t *testing.T) (b *Broker, dials map[string]func() (net.Conn, 
 	pool.AddCert(cert.Leaf)
 	server := &tls.Config{Certificates: []tls.Certificate{cert}}
 	client := &tls.Config{RootCAs: pool, ServerName: "localhost"}
-	socket := filepath.Join(t.TempDir(), "mqtt.sock")
+	t.Chdir(t.TempDir()) // a socket's path is short, that of a temporary directory need not be
+	socket := "mqtt.sock"
 	b = start(t, Options{Listen: []Listener{
 		{Address: "127.0.0.1:0"},
 		{Address: "127.0.0.1:0", TLS: server},
@@ -287,7 +287,8 @@ func TestATakenAddressIsRetriedAndItsHolderNamed(t *testing.T) {
 
 // A socket file that a killed broker left behind is no obstacle, one that is in use is.
 func TestStaleUnixSockets(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
+	t.Chdir(t.TempDir()) // a socket's path is short
+	path := "s"
 	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
