@@ -349,10 +349,10 @@ func (c *conn) end(err error) {
 		c.seal(c.farewell(code, text))
 		linger = true
 		c.b.stats.refusals.Add(1)
-		c.b.refused("connection ended", "client", c.id(), "address", c.client.Addr, "error", err)
+		c.b.refused("connection ended", "client", c.id(), "address", c.client.Addr, "err", err)
 	} else {
 		c.seal(nil)
-		c.b.log.Debug("connection ended", "client", c.id(), "address", c.client.Addr, "error", err)
+		c.b.log.Debug("connection ended", "client", c.id(), "address", c.client.Addr, "err", err)
 	}
 	if c.sess != nil {
 		c.b.detach(c)

@@ -112,7 +112,7 @@ func (j *journal) write(rec []byte) {
 	if err := j.store.Append(rec); err != nil {
 		j.b.stats.storeErrors.Add(1)
 		if !j.broken {
-			j.b.log.Error("store: cannot write; acknowledgements for persistent sessions wait until it can", "error", err)
+			j.b.log.Error("store: cannot write; acknowledgements for persistent sessions wait until it can", "err", err)
 		}
 		j.broken = true
 	}
@@ -238,14 +238,14 @@ func (j *journal) sync() bool {
 	if broken {
 		// What could not be written stands in memory only: a snapshot has all of it.
 		if err := j.snapshot(); err != nil {
-			j.b.refused("store: still failing", "error", err)
+			j.b.refused("store: still failing", "err", err)
 			return false
 		}
 		j.b.log.Info("store: working again")
 	} else if upto > j.synced.Load() {
 		if err := j.store.Sync(); err != nil {
 			j.b.stats.storeErrors.Add(1)
-			j.b.refused("store: cannot sync", "error", err)
+			j.b.refused("store: cannot sync", "err", err)
 			j.writing.Lock()
 			j.broken = true
 			j.writing.Unlock()
@@ -313,7 +313,7 @@ func (j *journal) maybeSnapshot() {
 		defer j.snapping.Store(false)
 		if err := j.snapshot(); err != nil {
 			j.b.stats.storeErrors.Add(1)
-			j.b.log.Error("store: cannot write a snapshot", "error", err)
+			j.b.log.Error("store: cannot write a snapshot", "err", err)
 		}
 	})
 }

@@ -63,7 +63,7 @@ func (b *Broker) listen(ctx context.Context, i int) {
 		}
 		if err.Error() != last {
 			last = err.Error()
-			args := []any{"error", err, "retry_in", pause}
+			args := []any{"err", err, "retry_in", pause}
 			if holder := b.holder(l); holder != "" {
 				args = append(args, "held_by", holder)
 				err = fmt.Errorf("%w (held by %s)", err, holder)
@@ -151,7 +151,7 @@ func (b *Broker) Serve(ln net.Listener) error {
 			return fmt.Errorf("broker: accepting on %s: %w", ln.Addr(), err)
 		case err != nil:
 			// Out of descriptors, mostly: it passes.
-			b.refused("cannot accept a connection", "address", ln.Addr(), "error", err)
+			b.refused("cannot accept a connection", "address", ln.Addr(), "err", err)
 			select {
 			case <-b.ctx.Done():
 			case <-time.After(pause):

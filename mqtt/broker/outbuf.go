@@ -227,7 +227,7 @@ func (c *conn) packet(w *worker, p packet.Packet, after uint64) error {
 	start := len(b.b)
 	var err error
 	if b.b, err = p.Append(b.b, c.version); err != nil {
-		c.b.log.Error("packet cannot be encoded", "type", p.Type(), "client", c.id(), "error", err)
+		c.b.log.Error("packet cannot be encoded", "type", p.Type(), "client", c.id(), "err", err)
 		return nil
 	}
 	if uint32(len(b.b)-start) > c.maxPacket {

@@ -132,7 +132,7 @@ func (w *watched[T]) get() T {
 		return w.value
 	}
 	if err := w.read(); err != nil {
-		w.log.Error("a changed file cannot be used; what it said before stays in force", "error", err)
+		w.log.Error("a changed file cannot be used; what it said before stays in force", "err", err)
 		return w.value
 	}
 	w.log.Info("read again", "file", w.path)
