@@ -44,6 +44,9 @@ func (s *Schedule) Next() (id int, due time.Time, ok bool) {
 	return s.jobs[0].id, s.jobs[0].due, true
 }
 
+// Due returns when job id falls due.
+func (s *Schedule) Due(id int) time.Time { return s.byID[id].due }
+
 // Done says that job id, due as Next said, was carried out and it is now now. It returns how many
 // of the job's cycles have been overrun: their time came while this one, or another job, kept the
 // bus busy.

@@ -135,12 +135,21 @@ func (b *Bus) Run(ctx context.Context) error {
 	}
 	defer b.close()
 	reopen := adapters.Backoff{Min: time.Second, Max: min(b.o.MaxBackoff, 30*time.Second)}
+	away := false
 	for ctx.Err() == nil {
 		if err := b.open(); err != nil {
 			b.absent(err)
+			away = true
 			b.pause(ctx, reopen.Fail())
 			continue
 		}
+		now := time.Now()
+		for _, d := range b.devices {
+			if away || !b.schedule.Due(d.job).After(now) {
+				d.again(now)
+			}
+		}
+		away = false
 		err := b.serve(ctx)
 		if b.worked {
 			reopen.Reset()
@@ -169,10 +178,6 @@ func (b *Bus) open() error {
 		if m := d.cfg.Mux; m != nil && !slices.Contains(b.mux.used, m.Address) {
 			b.mux.used = append(b.mux.used, m.Address)
 		}
-	}
-	// Turns that were missed are left out, but not the one that has come last: at the start it is the first.
-	for _, d := range b.devices {
-		b.schedule.Postpone(d.job, time.Now().Add(1-d.pace))
 	}
 	b.log.Info("bus open", "port", port.String())
 	b.update(func(s *adapters.BusStatus) {

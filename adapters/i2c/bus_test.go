@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -368,6 +369,42 @@ func TestABusThatIsNotThereIsWaitedFor(t *testing.T) {
 		}
 		if n := r.status("roof").Overruns; n != 0 {
 			t.Errorf("%d overruns for a bus that was away", n)
+		}
+	})
+}
+
+func TestAChipIsReadAsSoonAsItsBusIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := sht("slow", 0x44)
+		slow.Interval = time.Hour
+		quick := sht("quick", 0x45)
+		r := newRig(t, slow, quick)
+		r.bus.chips[0x44], r.bus.chips[0x45] = sht3xAt, sht3xAt
+		var back time.Duration
+		r.b.o.Open = func() (periph.BusCloser, error) {
+			if back = time.Since(r.start); back < 10*time.Second {
+				return nil, fmt.Errorf("i2c: /dev/i2c-1 is not there: %w", syscall.ENOENT)
+			}
+			return r.bus, nil
+		}
+		r.run(t, 2*time.Hour+time.Minute)
+		var good []time.Duration
+		for _, s := range r.of("slow") {
+			if s.Readings[0].Quality == adapters.Good {
+				good = append(good, time.Duration(s.Time))
+			}
+		}
+		want := []time.Duration{back, time.Hour, 2 * time.Hour}
+		if !slices.EqualFunc(good, want, func(got, want time.Duration) bool { return got >= want && got < want+time.Second }) {
+			t.Errorf("good at %v, want %v and how long the chip takes", good, want)
+		}
+		for _, s := range r.samples {
+			if len(s.Readings) != len(s.Schema.Points) {
+				t.Errorf("%+v", s)
+			}
+		}
+		if n := r.status("slow").Overruns + r.status("quick").Overruns; n != 0 {
+			t.Errorf("%d overruns", n)
 		}
 	})
 }

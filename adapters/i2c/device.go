@@ -320,6 +320,22 @@ func (d *device) missed(now time.Time, why adapters.Reason, err error) {
 	d.bus.schedule.Postpone(d.job, now)
 }
 
+// again makes up for the turn that came last, now that the bus is open: at the start it is the first, and
+// a slow chip's next one may be far. Where that is near it is waited for, lest the two collide. The turns
+// before are left out.
+func (d *device) again(now time.Time) {
+	d.bus.schedule.Set(d.job, now)
+	if d.bus.schedule.Due(d.job).Sub(now) <= min(d.pace/2, time.Second) {
+		return
+	}
+	d.bus.schedule.Set(d.job, now.Add(1-d.pace))
+	for i := range d.points {
+		if p := &d.points[i]; p.due.After(now) {
+			p.due = p.due.Add(-p.interval)
+		}
+	}
+}
+
 // publish offers the sample of one cycle: a reading for each point that is due. It reports whether
 // one of them was good.
 func (d *device) publish(due time.Time, why adapters.Reason, failed bool) (good bool) {
