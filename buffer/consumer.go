@@ -261,21 +261,13 @@ func (l *lane) wake() {
 }
 
 // A Start says where a consumer with a new name begins.
-type Start struct {
-	oldest bool
-	from   func(Record) bool
-}
+type Start struct{ oldest bool }
 
 // Newest starts with what is appended after the consumer was made.
 func Newest() Start { return Start{} }
 
 // Oldest starts with the oldest record that the queue has.
 func Oldest() Start { return Start{oldest: true} }
-
-// From starts with the first record for which after returns true. Records are taken to be in order:
-// none before that one is of interest. It is how to start at a time, which only those know who can
-// read the records.
-func From(after func(Record) bool) Start { return Start{from: after} }
 
 // Consumer returns the consumer of that name. One that the queue knows goes on where it was; start
 // counts only for a new one. A consumer lives until Forget, in use or not: what it has not acked is
@@ -285,34 +277,19 @@ func (q *Queue) Consumer(name string, start Start) (*Consumer, error) {
 		return nil, fmt.Errorf("buffer: a consumer's name has 1 to %d bytes, this one has %d", maxName, len(name))
 	}
 	q.mu.Lock()
-	c, head, oldest := q.consumer(name), q.head, q.oldest()
-	lostCursors := q.recovery.CursorsLost
-	q.mu.Unlock()
-	if c != nil {
-		return c, nil
-	}
-	c = &Consumer{q: q, name: name, w: head}
-	switch {
-	case start.oldest || lostCursors:
-		// Without its cursors nobody knows what it had: rather twice than never.
-		c.w = oldest - 1
-	case start.from != nil:
-		first, err := q.search(start.from)
-		if err != nil {
-			return nil, err
-		}
-		c.w = first - 1
-	}
-	q.mu.Lock()
 	defer q.mu.Unlock()
-	if have := q.consumer(name); have != nil {
-		return have, nil
+	if c := q.consumer(name); c != nil {
+		return c, nil
 	}
 	if len(q.consumers) >= maxConsumers {
 		return nil, fmt.Errorf("buffer: a queue has at most %d consumers; forget one that is not needed any more", maxConsumers)
 	}
+	c := &Consumer{q: q, name: name, w: q.head}
+	if start.oldest || q.recovery.CursorsLost {
+		// Without its cursors nobody knows what it had: rather twice than never.
+		c.w = q.oldest() - 1
+	}
 	c.init()
-	c.w = max(c.w, q.oldest()-1)
 	q.consumers = append(q.consumers, c)
 	q.cur.dirty = true
 	return c, nil

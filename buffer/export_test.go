@@ -84,3 +84,10 @@ func (q *Queue) Ahead() (zeroed, rest int64) {
 
 // Sums returns what sums up stretches of a file.
 func Sums(f File, end int64) func(seed uint32, off, end int64) uint32 { return newSums(f, end).sum }
+
+// Failing returns why the journal needs a Snapshot before it takes records again, or nil.
+func (j *Journal) Failing() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.failing
+}

@@ -491,13 +491,6 @@ func (j *Journal) Size() (snapshot, log int64) {
 	return j.snapSize, log + j.oldBytes
 }
 
-// Failing returns why the journal needs a Snapshot before it takes records again, or nil.
-func (j *Journal) Failing() error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.failing
-}
-
 // Snapshot replaces snapshot and log by a new snapshot: what write emits must bring about, when
 // replayed, the owner's state as of the call. Records appended meanwhile, also by others, go to the
 // new log and are replayed after it; where write may already have seen their effect, replaying them

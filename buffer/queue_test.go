@@ -362,16 +362,3 @@ func TestPreallocatedQueueNeedsNoMoreSpace(t *testing.T) {
 	}
 	closeQueue(t, q)
 }
-
-func TestFirstRecordAfterATime(t *testing.T) {
-	q := open(t, buffer.Options{Dir: t.TempDir(), SegmentBytes: 64 << 10})
-	appendN(t, q, 0, 3000)
-	c := consumer(t, q, "a", buffer.From(func(r buffer.Record) bool { return number(t, r.Data) >= 1234 }))
-	_, got := drain(t, c, buffer.Live)
-	wantRun(t, got, 1234, 3000-1234)
-	c = consumer(t, q, "b", buffer.From(func(buffer.Record) bool { return false }))
-	appendN(t, q, 3000, 1)
-	_, got = drain(t, c, buffer.Live)
-	wantRun(t, got, 3000, 1)
-	closeQueue(t, q)
-}

@@ -84,7 +84,9 @@ func (s *scanner) at(off int64) (frame, int64, bool) {
 	if int64(delta) > s.end || int64(synced) > off || s.base+uint64(delta) < s.expect {
 		return frame{}, 0, false
 	}
-	if s.vain > 8*s.end && !s.shared {
+	// Where somebody writes meanwhile, the sums know of what had been written when they were made: what came
+	// after is left for another look.
+	if s.vain > 8*s.end {
 		if s.sums == nil || s.sums.end != s.end {
 			s.sums = newSums(s.f, s.end)
 		}

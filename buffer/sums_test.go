@@ -51,6 +51,16 @@ func TestADamagedSegmentFullOfForgedHeadersIsReadInTime(t *testing.T) {
 	appendN(t, q, 0, 10)
 	closeQueue(t, q)
 	disk.Flip("q/0000000000000001.seg", at*8)
+	v, err := buffer.Look("q", disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var viewed []int
+	err = v.Walk(func(r buffer.Record) error { viewed = append(viewed, number(t, r.Data)); return nil }, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantRun(t, viewed, 0, 10)
 	q = open(t, o)
 	_, got := drain(t, consumer(t, q, "a", buffer.Oldest()), buffer.Live)
 	wantRun(t, got, 0, 10)
