@@ -11,9 +11,9 @@
 // remembers for each topic until a subscription changes. For each receiver the PUBLISH is encoded
 // into that connection's output (once for all of the same version and QoS), and at the end of the
 // batch each output that has something is written with one write that does not wait. Where the
-// socket is full a goroutine takes over until it is empty again. A client that sends without a break is
-// left unread for some 70 µs between two batches (gatherer), so that a batch is worth its wake-up. An
-// idle connection holds neither buffers nor a second goroutine.
+// socket is full a goroutine takes over until it is empty again. On Linux a client that sends
+// without a break is left unread for some 70 µs between two batches (gatherer), so that a batch is worth
+// its wake-up. An idle connection holds neither buffers nor a second goroutine.
 //
 // # What is bounded, and what happens at the bound
 //

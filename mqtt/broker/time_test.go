@@ -95,6 +95,22 @@ func TestServerKeepAliveIsHeld(t *testing.T) {
 	}
 }
 
+// dying connects a client with a delayed will and breaks its connection. It returns who waits for the
+// will, and what the client's CONNECT says when it comes back.
+func dying(t *testing.T, b *Broker, expiry, delay uint32) (watch *peer, mortal func(*packet.Connect)) {
+	t.Helper()
+	watch, _ = piped(t, b, mqtt.V5, "watch")
+	watch.subscribed("w", 0)
+	mortal = func(p *packet.Connect) {
+		p.CleanStart = false
+		p.Properties.SetSessionExpiry(expiry)
+	}
+	p, _ := piped(t, b, mqtt.V5, "mortal", mortal, willOf("w", "x", func(w *packet.Will) { w.Properties.SetWillDelay(delay) }))
+	p.drop()
+	synctest.Wait()
+	return watch, mortal
+}
+
 // [MQTT-3.1.3-9]
 func TestWillDelay(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -110,15 +126,7 @@ func TestWillDelay(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, Options{}, func(t *testing.T, b *Broker) {
-				watch, _ := piped(t, b, mqtt.V5, "watch")
-				watch.subscribed("w", 0)
-				mortal := func(p *packet.Connect) {
-					p.CleanStart = false
-					p.Properties.SetSessionExpiry(c.expiry)
-				}
-				p, _ := piped(t, b, mqtt.V5, "mortal", mortal, willOf("w", "x", func(w *packet.Will) { w.Properties.SetWillDelay(c.delay) }))
-				p.drop()
-				synctest.Wait()
+				watch, mortal := dying(t, b, c.expiry, c.delay)
 				gone := time.Now()
 				if c.back > 0 {
 					time.AfterFunc(c.back, func() { piped(t, b, mqtt.V5, "mortal", mortal) })
@@ -149,15 +157,7 @@ func TestAWillThatWasAvertedIsForgotten(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, Options{}, func(t *testing.T, b *Broker) {
-				watch, _ := piped(t, b, mqtt.V5, "watch")
-				watch.subscribed("w", 0)
-				mortal := func(p *packet.Connect) {
-					p.CleanStart = false
-					p.Properties.SetSessionExpiry(100)
-				}
-				p, _ := piped(t, b, mqtt.V5, "mortal", mortal, willOf("w", "x", func(w *packet.Will) { w.Properties.SetWillDelay(10) }))
-				p.drop()
-				synctest.Wait()
+				watch, mortal := dying(t, b, 100, 10)
 				p, ack := piped(t, b, mqtt.V5, "mortal", mortal)
 				if !ack.SessionPresent {
 					t.Error("the session is gone")
