@@ -2,7 +2,6 @@ package modbus
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -115,23 +114,6 @@ func (d *device) do(l *link, pdu []byte) ([]byte, error) {
 		return nil, &gb.ModbusError{FunctionCode: got.FunctionCode, ExceptionCode: got.Data[0]}
 	}
 	return got.Data, nil
-}
-
-// FIFO reads the queue of registers at a pointer address (function 24, [AP 6.18]): up to 31 of them,
-// two bytes each. goburrow's own method refuses correct answers.
-func (c *Client) FIFO(ctx context.Context, unit byte, address uint16) ([]byte, error) {
-	data, err := c.Do(ctx, unit, []byte{24, byte(address >> 8), byte(address)})
-	if err != nil {
-		return nil, err
-	}
-	if len(data) < 4 {
-		return nil, protocolError("a queue in %d bytes", len(data))
-	}
-	n := int(binary.BigEndian.Uint16(data[2:]))
-	if int(binary.BigEndian.Uint16(data)) != len(data)-2 || 2*n != len(data)-4 || n > 31 {
-		return nil, protocolError("a queue of %d registers in %d bytes", n, len(data))
-	}
-	return data[4:], nil
 }
 
 // Identification is what a device says of itself (function 43/14, [AP 6.21]): objects by their

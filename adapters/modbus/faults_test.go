@@ -326,8 +326,8 @@ func TestAFIFOQueueIsRead(t *testing.T) {
 			_, err := line.Write(answer)
 			return err
 		})})
-		got, err := c.FIFO(t.Context(), 1, 0x04de)
-		if err != nil || !bytes.Equal(got, []byte{0x01, 0xb8, 0x12, 0x84}) {
+		got, err := c.Do(t.Context(), 1, []byte{0x18, 0x04, 0xde})
+		if err != nil || !bytes.Equal(got, answer[2:len(answer)-2]) {
 			t.Errorf("% x, %v", got, err)
 		}
 	})

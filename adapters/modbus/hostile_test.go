@@ -1,8 +1,6 @@
 package modbus_test
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -118,23 +116,6 @@ func TestTheLoopIsSeenAliveWhileADeviceIsSlow(t *testing.T) {
 				t.Fatal("no beat in 25 s")
 			}
 			last = beat
-		}
-	})
-}
-
-func TestAFIFOQueueOfNothingIsAnError(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		answer := []byte{1, 0x18, 0x00, 0x00}
-		answer = binary.LittleEndian.AppendUint16(answer, crc(answer))
-		c := newClient(t, modbus.Options{Framing: modbus.RTU, Port: port.Config{Name: "p"}, Open: pipeLine(t, func(line io.ReadWriter) error {
-			if _, err := io.ReadFull(line, make([]byte, 6)); err != nil {
-				return err
-			}
-			_, err := line.Write(answer)
-			return err
-		})})
-		if got, err := c.FIFO(t.Context(), 1, 0); !errors.Is(err, modbus.ErrProtocol) {
-			t.Errorf("% x, %v", got, err)
 		}
 	})
 }

@@ -531,7 +531,4 @@ func TestReaderReady(t *testing.T) {
 			t.Errorf("%v, ready %t", err, r.Ready())
 		}
 	}
-	if r.Buffered() != 1 {
-		t.Errorf("%d bytes buffered", r.Buffered())
-	}
 }

@@ -63,10 +63,6 @@ func (r *Reader) Limit(max int, of *Budget) {
 	r.max, r.budget = max, of
 }
 
-// Buffered returns how many bytes have been read from the stream and not been returned: with none,
-// the next call of Next will wait for the stream, so that now is the time to flush answers.
-func (r *Reader) Buffered() int { return r.end - r.start }
-
 // Ready tells whether a whole packet, or a bad one, is there already: the next call of Next will not
 // wait.
 func (r *Reader) Ready() bool {
