@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -135,15 +136,21 @@ func TestAChangedRateIsNotTheNextDevices(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
 		w := &wire{Conn: ours, baud: 300}
-		go answer(theirs, func(request string) string { return fmt.Sprintf("%s=%d\n", request, w.Baud()) })
+		go answer(theirs, func(request string) string {
+			time.Sleep(300 * time.Millisecond) // the request, at 300 baud, and the time to think
+			return fmt.Sprintf("%s=%d\n", request, w.Baud())
+		})
 		fast := polled("fast", time.Minute, time.Second, "A\r", `^A=(?P<rate>\d+)$`)
 		fast.Messages[0].ThenBaud = 9600
 		plain := polled("plain", time.Minute, time.Second, "B\r", `^B=(?P<rate>\d+)$`)
 		r, _ := runOn(t, w, serial.Options{Frame: lines, Devices: []serial.Device{fast, plain}})
 		defer r.stop()
 		time.Sleep(90 * time.Second)
-		if got := r.got(); strings.Count(got, "fast@") != 2 || strings.Count(got, "plain@") != 2 || strings.Count(got, "rate=300") < 2 {
-			t.Error(got)
+		got := r.got()
+		for device, rate := range map[string]string{"fast": "9600", "plain": "300"} {
+			if cycles := regexp.MustCompile(device+`@\S+ rate=`+rate+`\b`).FindAllString(got, -1); len(cycles) != 2 {
+				t.Errorf("%s was asked %d times at %s baud: %s", device, len(cycles), rate, got)
+			}
 		}
 	})
 }
