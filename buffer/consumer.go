@@ -45,6 +45,7 @@ type Consumer struct {
 	done    spans  // beyond w: acked, deferred or lost
 	pending spans  // up to w or within done: to be backfilled
 	lost    int64
+	tally   Tally
 	gone    bool
 }
 
@@ -148,12 +149,38 @@ func (c *Consumer) pick(which Lane) (uint64, bool) {
 	return seq, seq <= c.q.head
 }
 
+// A Tally is what a consumer counts while it acks. It is kept with the cursor, so that after a crash the
+// one is as old as the other.
+type Tally [2]uint64
+
 // Ack says that the record is done with. Records may be acked in any order; one that was not handed
 // out, or was acked before, is ignored.
-func (c *Consumer) Ack(id ID) {
+func (c *Consumer) Ack(id ID) { c.AckAll(Tally{}, id) }
+
+// AckAll says that the records are done with, and adds to the tally.
+func (c *Consumer) AckAll(add Tally, ids ...ID) {
+	c.q.mu.Lock()
+	defer c.q.mu.Unlock()
+	if add != (Tally{}) {
+		for i, n := range add {
+			c.tally[i] += n
+		}
+		c.q.cursorsMoved()
+	}
+	for _, id := range ids {
+		c.ack(id)
+	}
+}
+
+// Tally returns what was added up so far, by earlier openings of the queue, too.
+func (c *Consumer) Tally() Tally {
+	c.q.mu.Lock()
+	defer c.q.mu.Unlock()
+	return c.tally
+}
+
+func (c *Consumer) ack(id ID) {
 	q := c.q
-	q.mu.Lock()
-	defer q.mu.Unlock()
 	low := c.low()
 	switch seq := id.Seq; {
 	case q.id(seq).Epoch != id.Epoch:
@@ -168,7 +195,7 @@ func (c *Consumer) Ack(id ID) {
 	default:
 		return
 	}
-	q.cur.dirty = true
+	q.cursorsMoved()
 	if len(q.segs) > 1 && low <= q.segs[0].last && c.low() > q.segs[0].last {
 		q.wakeRun()
 	}
@@ -215,7 +242,7 @@ func (c *Consumer) Defer() {
 	c.done.add(from, q.head)
 	l.next = q.head + 1
 	c.advance()
-	q.cur.dirty = true
+	q.cursorsMoved()
 	c.wake(Backfill)
 }
 
@@ -291,7 +318,7 @@ func (q *Queue) Consumer(name string, start Start) (*Consumer, error) {
 	}
 	c.init()
 	q.consumers = append(q.consumers, c)
-	q.cur.dirty = true
+	q.cursorsMoved()
 	return c, nil
 }
 
@@ -319,7 +346,7 @@ func (q *Queue) Forget(name string) error {
 	if i >= 0 {
 		c := q.consumers[i]
 		q.consumers = slices.Delete(q.consumers, i, i+1)
-		q.cur.dirty = true
+		q.cursorsMoved()
 		c.gone = true
 		c.wake(Live)
 		c.wake(Backfill)

@@ -11,8 +11,10 @@ import (
 	"slices"
 )
 
-// The cursors of all consumers stand in one file of two slots, written in turn. A slot counts when
-// its checksum is right; of two that count, the one with the higher generation.
+// The cursors of all consumers stand in one file of two slots. A slot counts when its checksum is
+// right; of two that count, the one with the higher generation. What is written goes over the slot that
+// is not known to be durable, and the slots change places with each sync. Between two syncs notes are
+// written: a crash of the process leaves the last of them, a power cut the slot that was synced.
 const (
 	cursorsName  = "cursors"
 	cursorsTemp  = "new-cursors" // becomes cursors when it is complete and synced
@@ -41,6 +43,7 @@ type savedConsumer struct {
 	done    spans  // between w and top
 	pending spans  // up to top
 	lost    int64
+	tally   Tally
 }
 
 func (st *cursorState) encode(gen uint64) ([]byte, error) {
@@ -86,6 +89,11 @@ func (st *cursorState) encodeRanges(gen uint64, most int) []byte {
 		b = binary.LittleEndian.AppendUint64(b, l.Last.Epoch)
 		b = binary.AppendUvarint(b, uint64(l.Count))
 		b = appendString(b, string(l.Reason))
+	}
+	for _, c := range st.consumers {
+		for _, n := range c.tally {
+			b = binary.AppendUvarint(b, n)
+		}
 	}
 	binary.LittleEndian.PutUint32(b[24:], uint32(len(b)))
 	binary.LittleEndian.PutUint32(b[12:], slotSum(b))
@@ -189,6 +197,13 @@ func decodeSlot(b []byte) (st cursorState, gen uint64, version uint32, ok bool) 
 		l.Reason = LossReason(d.string())
 		st.losses = append(st.losses, l)
 	}
+	if len(d.b) > 0 { // tallies came later than the rest
+		for i := range st.consumers {
+			for k := range st.consumers[i].tally {
+				st.consumers[i].tally[k] = d.uvarint()
+			}
+		}
+	}
 	return st, gen, version, !d.bad
 }
 
@@ -243,20 +258,31 @@ func (d *decoder) string() string {
 	return string(d.bytes(int(n)))
 }
 
-// cursorFile is the open file. Queue.cursorMu guards it, dirty is guarded by Queue.mu.
+// cursorFile is the open file. Queue.cursorMu guards it, dirty and unwritten are guarded by Queue.mu.
 type cursorFile struct {
-	f       File
-	gen     uint64
-	dirty   bool
-	failing error // of the last attempt to write
+	f         File
+	gen       uint64
+	slot      int64 // the one that is durable
+	dirty     bool  // something changed since the last sync
+	unwritten bool  // it is in no note either
+	failing   error // of the last attempt to write
 }
 
-// loadCursors reads the better of the two slots. found is false when there is no file; lost when
-// there is one without an intact slot.
-func loadCursors(fs FS, path string) (st cursorState, gen uint64, found, lost bool, err error) {
+// cursorsMoved says that what the file holds has changed. Queue.mu is held.
+func (q *Queue) cursorsMoved() {
+	q.cur.dirty = true
+	if !q.cur.unwritten {
+		q.cur.unwritten = true
+		q.wakeRun()
+	}
+}
+
+// loadCursors reads the better of the two slots, and tells which one that is. found is false when there
+// is no file; lost when there is one without an intact slot.
+func loadCursors(fs FS, path string) (st cursorState, at cursorFile, found, lost bool, err error) {
 	f, err := fs.Open(path, false)
 	if err != nil {
-		return st, 0, false, false, nil
+		return st, at, false, false, nil
 	}
 	defer f.Close()
 	b := make([]byte, slotSize)
@@ -265,14 +291,14 @@ func loadCursors(fs FS, path string) (st cursorState, gen uint64, found, lost bo
 		n, _ := f.ReadAt(b, i*slotSize)
 		s, g, version, ok := decodeSlot(b[:n])
 		if ok && version > formatVersion {
-			return st, 0, true, false, &ErrNewer{path, version}
+			return st, at, true, false, &ErrNewer{path, version}
 		}
-		if ok && (!found || g > gen) {
-			st, gen, found = s, g, true
+		if ok && (!found || g > at.gen) {
+			st, at.gen, at.slot, found = s, g, i, true
 		}
 		written = written || slices.ContainsFunc(b[:n], func(c byte) bool { return c != 0 })
 	}
-	return st, gen, found, !found && written, nil
+	return st, at, found, !found && written, nil
 }
 
 // saveCursors writes the cursors when they have moved, after a sync of the records that they are
@@ -292,33 +318,51 @@ func (q *Queue) saveCursors(clean bool) error {
 			return err
 		}
 	}
-	return q.writeSlot(clean)
+	return q.writeSlot(clean, true)
+}
+
+// noteCursors writes them as they are, where anything has changed, and leaves it to a later sync to make
+// that durable: it costs the disk nothing, and a crash of the process takes back nothing that is noted.
+func (q *Queue) noteCursors() {
+	q.cursorMu.Lock()
+	defer q.cursorMu.Unlock()
+	if q.notable() {
+		_ = q.writeSlot(false, false) // a failure is kept in q.cur.failing
+	}
+}
+
+// notable tells whether there is something to note, and a disk that takes it.
+func (q *Queue) notable() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.cur.unwritten && !q.owed && q.failing == nil
 }
 
 // writeCursors writes them now, in whatever state.
 func (q *Queue) writeCursors(clean bool) error {
 	q.cursorMu.Lock()
 	defer q.cursorMu.Unlock()
-	return q.writeSlot(clean)
+	return q.writeSlot(clean, true)
 }
 
-func (q *Queue) writeSlot(clean bool) error {
+func (q *Queue) writeSlot(clean, sync bool) error {
 	q.mu.Lock()
 	st := cursorState{clean: clean, boot: q.opt.BootID, running: q.running(), head: q.id(q.head)}
 	for _, c := range q.consumers {
-		st.consumers = append(st.consumers, savedConsumer{c.name, q.id(c.top()), c.w, slices.Clone(c.done), slices.Clone(c.pending), c.lost})
+		st.consumers = append(st.consumers, savedConsumer{c.name, q.id(c.top()), c.w, slices.Clone(c.done), slices.Clone(c.pending), c.lost, c.tally})
 	}
 	st.losses = slices.Clone(q.losses)
-	q.cur.dirty = false
+	q.cur.unwritten = false
+	q.cur.dirty = q.cur.dirty && !sync
 	q.mu.Unlock()
-	err := q.putSlot(&st)
+	err := q.putSlot(&st, sync)
 	if err != nil {
 		err = fmt.Errorf("buffer: cursors: %w", err)
 	}
 	q.mu.Lock()
 	owed := q.owed
 	if err == nil {
-		q.owed = false
+		q.owed = q.owed && !sync
 	} else {
 		q.cur.dirty = true
 	}
@@ -335,7 +379,7 @@ func (q *Queue) writeSlot(clean bool) error {
 	return err
 }
 
-func (q *Queue) putSlot(st *cursorState) (err error) {
+func (q *Queue) putSlot(st *cursorState, sync bool) (err error) {
 	gen := q.cur.gen + 1
 	b, err := st.encode(gen)
 	if err != nil {
@@ -344,10 +388,12 @@ func (q *Queue) putSlot(st *cursorState) (err error) {
 	if q.cur.f == nil && q.cur.failing == nil {
 		q.cur.f = q.openCursors()
 	}
+	slot := 1 - q.cur.slot
 	if q.cur.f == nil {
-		q.cur.f, err = q.newCursors(b, gen)
+		q.cur.f, err = q.newCursors(b, slot)
+		sync = true
 	} else {
-		err = putSlotIn(q.cur.f, b, gen)
+		err = putSlotIn(q.cur.f, b, slot, sync)
 	}
 	if err != nil {
 		// The next attempt makes a new file, elsewhere on the disk: a page that cannot be written once
@@ -358,24 +404,32 @@ func (q *Queue) putSlot(st *cursorState) (err error) {
 		}
 		return err
 	}
-	q.cur.gen = gen
+	if q.cur.gen = gen; sync {
+		q.cur.slot = slot
+	}
 	return nil
 }
 
-func putSlotIn(f File, b []byte, gen uint64) error {
-	if _, err := f.WriteAt(b, int64(gen%2)*slotSize); err != nil {
+func putSlotIn(f File, b []byte, slot int64, sync bool) error {
+	_, err := f.WriteAt(b, slot*slotSize)
+	if err != nil || !sync {
 		return err
 	}
 	return f.Sync()
 }
 
-// openCursors returns the file that is there, nil when it is not as newCursors makes it.
+// openCursors returns the file that is there, nil when it is not as newCursors makes it. What it holds
+// may be the note of a process that crashed: it is durable before the other slot, which was, is given up.
 func (q *Queue) openCursors() File {
 	f, err := q.fs.Open(filepath.Join(q.opt.Dir, cursorsName), true)
 	if err != nil {
 		return nil
 	}
-	if size, err := f.Size(); err != nil || size != 2*slotSize {
+	size, err := f.Size()
+	if err == nil && size == 2*slotSize {
+		err = f.Sync()
+	}
+	if err != nil || size != 2*slotSize {
 		f.Close()
 		return nil
 	}
@@ -383,7 +437,7 @@ func (q *Queue) openCursors() File {
 }
 
 // newCursors makes the file, with one slot written, in place of any before.
-func (q *Queue) newCursors(b []byte, gen uint64) (_ File, err error) {
+func (q *Queue) newCursors(b []byte, slot int64) (_ File, err error) {
 	temp := filepath.Join(q.opt.Dir, cursorsTemp)
 	_ = q.fs.Remove(temp)
 	f, err := q.fs.Create(temp)
@@ -405,7 +459,7 @@ func (q *Queue) newCursors(b []byte, gen uint64) (_ File, err error) {
 			return nil, err
 		}
 	}
-	if err := putSlotIn(f, b, gen); err != nil {
+	if err := putSlotIn(f, b, slot, true); err != nil {
 		return nil, err
 	}
 	if err := q.fs.Rename(temp, filepath.Join(q.opt.Dir, cursorsName)); err != nil {

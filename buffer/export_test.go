@@ -9,6 +9,7 @@ import (
 // What Run does when it falls due, one by one, so that a test decides the order of operations.
 
 func (q *Queue) Maintain()      { q.maintain() }
+func (q *Queue) Note()          { q.noteCursors() }
 func (q *Queue) PrepareSpares() { q.prepare(func() bool { return false }) }
 func (q *Queue) Retry() error   { return q.retry() }
 func (q *Queue) Report()        { q.report() }

@@ -44,7 +44,7 @@ func (q *Queue) lose(first, last uint64, why LossReason) {
 func (q *Queue) lost(c *Consumer, r span, why LossReason) {
 	n := int64(r.last-r.first) + 1
 	c.lost += n
-	q.cur.dirty = true
+	q.cur.dirty, q.cur.unwritten = true, true // nobody is woken for it
 	l := Loss{Consumer: c.name, First: q.id(r.first), Last: q.id(r.last), Count: n, Reason: why}
 	// A ring that overflows loses one record at a time; one report will do.
 	for i := len(q.losses) - 1; i >= 0 && i >= len(q.losses)-2*len(q.consumers); i-- {
@@ -77,7 +77,7 @@ func (q *Queue) report() {
 	losses := q.losses
 	q.losses = nil
 	if len(losses) > 0 {
-		q.cur.dirty = true // until they are reported they stand in the cursors file
+		q.cur.dirty, q.cur.unwritten = true, true // until they are reported they stand in the cursors file
 	}
 	q.mu.Unlock()
 	for _, l := range losses {

@@ -108,11 +108,11 @@ func (q *Queue) load() error {
 	if err != nil {
 		return err
 	}
-	st, gen, known, lost, err := loadCursors(q.fs, filepath.Join(dir, cursorsName))
+	st, at, known, lost, err := loadCursors(q.fs, filepath.Join(dir, cursorsName))
 	if err != nil {
 		return err
 	}
-	q.cur.gen = gen
+	q.cur = at
 	if slices.ContainsFunc(in.segs, func(s found) bool { return s.ok && s.h.epoch == st.head.Epoch }) {
 		q.ran = st.running // otherwise the cursors may be those of another queue
 	}
@@ -438,7 +438,7 @@ func (q *Queue) rememberEpoch(saved []savedConsumer) {
 
 // restore makes a consumer of what was saved, set back to what survived.
 func (q *Queue) restore(s savedConsumer) *Consumer {
-	c := &Consumer{q: q, name: s.name, w: s.w, done: s.done, pending: s.pending, lost: s.lost}
+	c := &Consumer{q: q, name: s.name, w: s.w, done: s.done, pending: s.pending, lost: s.lost, tally: s.tally}
 	top := q.clamp(s.top)
 	c.w = min(c.w, top)
 	c.pending.remove(0, 0) // sequences start at 1

@@ -153,6 +153,10 @@ func (q *Queue) Run(ctx context.Context) error {
 	sync.Stop()
 	defer sync.Stop()
 	armed := false
+	note := time.NewTimer(time.Hour)
+	note.Stop()
+	defer note.Stop()
+	noting := false
 	var retryAt, cursorsAt time.Time
 	backoff := time.Second
 	for {
@@ -189,6 +193,10 @@ func (q *Queue) Run(ctx context.Context) error {
 			}
 		}
 		q.report()
+		if !noting && q.notable() {
+			noting = true
+			note.Reset(noteEvery)
+		}
 
 		select {
 		case <-ctx.Done():
@@ -200,6 +208,9 @@ func (q *Queue) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		case <-q.kick:
+		case <-note.C:
+			noting = false
+			q.noteCursors()
 		case <-sync.C:
 			armed = false
 			_ = q.com.commit(ctx)
@@ -207,7 +218,11 @@ func (q *Queue) Run(ctx context.Context) error {
 	}
 }
 
-const cursorEvery = 5 * time.Second
+// How often cursors that have moved are made durable, and how often they are noted at most.
+const (
+	cursorEvery = 5 * time.Second
+	noteEvery   = 100 * time.Millisecond
+)
 
 type dueness int
 

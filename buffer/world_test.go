@@ -43,6 +43,7 @@ type user struct {
 	c      *buffer.Consumer
 	acked  map[int]bool // by number
 	given  map[int]bool
+	acks   uint64 // since the queue was made, those of the same record, too
 	losses []buffer.Loss
 	flight [2][]buffer.ID // handed out and not acked
 	nums   map[buffer.ID]int
@@ -77,7 +78,7 @@ func (w *world) after(t tb, disk *buffertest.Disk) *world {
 		n.durable[k] = v
 	}
 	for _, u := range w.users {
-		c := &user{name: u.name, acked: map[int]bool{}, given: map[int]bool{}, nums: map[buffer.ID]int{}, losses: append([]buffer.Loss(nil), u.losses...)}
+		c := &user{name: u.name, acked: map[int]bool{}, given: map[int]bool{}, nums: map[buffer.ID]int{}, acks: u.acks, losses: append([]buffer.Loss(nil), u.losses...)}
 		for k := range u.acked {
 			c.acked[k] = true
 		}
@@ -234,7 +235,8 @@ func (w *world) ack(u *user, lane buffer.Lane, n int) {
 			return
 		}
 		i := w.rng.IntN(len(f))
-		u.c.Ack(f[i])
+		u.c.AckAll(buffer.Tally{1, 2}, f[i])
+		u.acks++
 		u.acked[u.nums[f[i]]] = true
 		u.flight[lane] = append(f[:i], f[i+1:]...)
 	}
@@ -284,6 +286,7 @@ func (w *world) check() {
 	}
 	for _, u := range w.users {
 		clear(u.given)
+		tally := u.c.Tally()
 		u.c.Rewind()
 		for _, lane := range []buffer.Lane{buffer.Backfill, buffer.Live} {
 			if err := w.read(u, lane, 1<<30); err != nil {
@@ -337,6 +340,15 @@ func (w *world) check() {
 				t.Fatalf("consumer %s does not get record %d, which was durable; losses %+v", u.name, n, u.losses)
 			}
 		}
+		kept := uint64(0) // acks that it still knows of
+		for n := range u.acked {
+			if w.durable[n] && !u.given[n] && !lost[n] {
+				kept++
+			}
+		}
+		if tally[1] != 2*tally[0] || tally[0] < kept || tally[0] > u.acks {
+			t.Fatalf("consumer %s does not get %d records again that it acked, made %d acks, and its tally is %v", u.name, kept, u.acks, tally)
+		}
 		for n := fresh; n < w.next; n++ {
 			if !u.given[n] {
 				t.Fatalf("consumer %s does not get record %d, appended after recovery", u.name, n)
@@ -384,6 +396,7 @@ func (w *world) workload() {
 		w.sync()
 		_ = w.read(a, buffer.Live, 5)
 		w.ack(a, buffer.Live, 3)
+		w.q.Note()
 		_ = w.append(12)
 		w.q.PrepareSpares()
 		a.c.Defer()
@@ -393,12 +406,14 @@ func (w *world) workload() {
 		w.ack(a, buffer.Backfill, 4)
 		_ = w.read(a, buffer.Live, 4)
 		w.ack(a, buffer.Live, 4)
+		w.q.Note()
 		_ = w.read(b, buffer.Live, 1000)
 		w.ack(b, buffer.Live, 1000)
 		w.q.Maintain()
 		_ = w.append(10)
 		_ = w.read(a, buffer.Backfill, 1000)
 		w.ack(a, buffer.Backfill, 1000)
+		w.q.Note()
 		_ = w.read(a, buffer.Live, 1000)
 		w.ack(a, buffer.Live, 1000)
 		w.q.Maintain()
@@ -407,6 +422,9 @@ func (w *world) workload() {
 		w.sync()
 		_ = w.append(2)
 		w.q.Maintain()
+		_ = w.read(b, buffer.Live, 1)
+		w.ack(b, buffer.Live, 1)
+		w.q.Note()
 		if life == 0 {
 			_ = w.close()
 		} else {

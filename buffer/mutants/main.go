@@ -38,8 +38,11 @@ var mutants = []mutant{
 		{"room.go", "\tif err := q.saveCursors(false); err != nil {\n\t\treturn err\n\t}\n", ""},
 		{"room.go", "\tif err := q.saveCursors(false); err != nil {\n\t\treturn // kept in q.failing\n\t}\n\tq.releaseDone()", "\tq.releaseDone()\n\tq.saveCursors(false)"},
 	}},
-	{"cursors in one slot", []change{{"cursors.go", "int64(gen%2)*slotSize", "0"}}},
+	{"cursors in one slot", []change{{"cursors.go", "slot*slotSize", "0"}}},
 	{"cursor not synced", []change{{"cursors.go", "return f.Sync()", "return nil"}}},
+	{"a note goes over what is synced", []change{{"cursors.go", "if q.cur.gen = gen; sync {", "if q.cur.gen = gen; true {"}}},
+	{"a note counts as synced", []change{{"cursors.go", "q.cur.dirty = q.cur.dirty && !sync", "q.cur.dirty = false"}}},
+	{"the note of a crashed process is not synced", []change{{"cursors.go", "err = f.Sync()", "err = nil"}}},
 	{"cursors stay in a file that fails", []change{{"cursors.go", "if q.cur.f == nil && q.cur.failing == nil {", "if q.cur.f == nil {"}}},
 	{"a cursor forgets the epoch of a segment that is gone", []change{{"open.go", "\tq.rememberEpoch(st.consumers)\n", ""}}},
 	{"cursor not set back to what survived", []change{{"open.go", "return min(at.Seq, last)", "return max(at.Seq, last)"}}},
@@ -67,7 +70,7 @@ var mutants = []mutant{
 
 func main() {
 	only := flag.String("run", "", "run only mutants whose name contains this")
-	tests := flag.String("tests", "Power|Operation|Disk|Bit|Kill|Random|Grows|Journal|UnknownEpoch|Restored|Commit|Concurrent|BringsBack|Bound|Zeroes|Durable|Cursors", "the tests to run, as for go test -run")
+	tests := flag.String("tests", "Power|Operation|Disk|Bit|Kill|Random|Grows|Journal|UnknownEpoch|Restored|Commit|Concurrent|BringsBack|Bound|Zeroes|Durable|Cursors|Note", "the tests to run, as for go test -run")
 	flag.Parse()
 	if err := run(*only, *tests); err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
