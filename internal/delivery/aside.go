@@ -105,7 +105,7 @@ func (d *Destination) setAside(now time.Time, must bool) {
 	d.status.LastError = last.why.Error()
 	d.mu.Unlock()
 	for _, p := range x.parcels {
-		d.acknowledge(p)
+		d.acknowledge(p, buffer.Tally{})
 		d.recycle(p)
 	}
 	clear(x.parcels)

@@ -69,7 +69,7 @@ func (d *Destination) build(p *parcel) *parcel {
 		return nil
 	}
 	if len(p.out.Messages) == 0 {
-		d.acknowledge(p)
+		d.acknowledge(p, buffer.Tally{})
 		d.recycle(p)
 		return nil
 	}

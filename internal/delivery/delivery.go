@@ -114,6 +114,7 @@ type Destination struct {
 	heard     bool // something was acknowledged, and nothing has been sent since
 	looked    time.Time
 	drained   []event
+	acked     []ID      // of one parcel
 	answered  time.Time // when the broker last answered, or was last given something to answer
 	// unreadable is why the queue did not give its next sample; nil: it did.
 	unreadable error
@@ -284,7 +285,7 @@ func (d *Destination) leaveTheSilent(now time.Time) {
 
 func (d *Destination) execute(v verdict) {
 	if v.delivered != nil {
-		d.delivered(v.delivered)
+		d.taken(v.delivered)
 	}
 	for _, p := range v.aside {
 		d.convict(p)
@@ -294,21 +295,29 @@ func (d *Destination) execute(v verdict) {
 	}
 }
 
-func (d *Destination) delivered(p *parcel) {
+func (d *Destination) taken(p *parcel) {
 	d.mu.Lock()
 	d.status.Delivered += uint64(len(p.items))
 	d.status.Messages += uint64(len(p.out.Messages))
 	d.status.Bytes += uint64(p.bytes)
 	d.mu.Unlock()
 	d.bars.taken(p)
-	d.acknowledge(p)
+	d.acknowledge(p, delivered(len(p.items), len(p.out.Messages)))
 	d.recycle(p)
 }
 
-func (d *Destination) acknowledge(p *parcel) {
+// acknowledge lets the queue forget the samples of p, and says what of them was delivered.
+func (d *Destination) acknowledge(p *parcel, count buffer.Tally) {
+	d.acked = d.acked[:0]
 	for i := range p.items {
 		if it := &p.items[i]; it.letter == 0 {
-			d.o.Source.Ack(it.id)
+			d.acked = append(d.acked, it.id)
+		}
+	}
+	d.o.Source.AckAll(count, d.acked...)
+	for i := range p.items {
+		if it := &p.items[i]; it.letter == 0 {
+			continue
 		} else if err := d.o.Letters.Settled(it.letter); err != nil {
 			d.log.Warn("dead letters were sent again and their file cannot be removed; they may be sent once more", "err", err)
 		}

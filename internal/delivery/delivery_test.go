@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"gateway/adapters"
+	"gateway/buffer"
 	"gateway/internal/format"
 	"gateway/internal/sample"
 	"gateway/internal/verify"
@@ -682,6 +683,42 @@ func TestOneBadSampleOfABatchDoesNotTakeTheOthersWithIt(t *testing.T) {
 		}
 		if list, _ := ListLetters(dir); len(list) != 1 || list[0].ID.Seq != 7 {
 			t.Errorf("letters: %v", list)
+		}
+	})
+}
+
+// The count goes with the cursor, so that a crash sets both back alike.
+func TestWhatWasDeliveredIsCountedByTheQueue(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		letters, err := OpenLetters(dir, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, b := newFakeQueue(), newFakeBroker(time.Millisecond)
+		b.set(func(m *mqtt.Message) error {
+			if m.Topic == "g/refused" {
+				return refusedBy(mqtt.NotAuthorized)
+			}
+			return nil
+		})
+		d := run(t, Options{BatchSamples: 10, BatchWait: time.Second, Letters: letters}, q, b,
+			format.Options{Batch: true, Rules: []format.Rule{{Match: format.Selector{Devices: []string{"skipped"}}, Skip: true}}})
+		for i := range 20 {
+			q.append("a", i+1)
+		}
+		q.append("skipped", 21)
+		q.append("refused", 22)
+		for i := range 3 { // by which the destination is seen to be sound
+			time.Sleep(10 * time.Second)
+			q.append("a", 23+i)
+		}
+		drain(t, d, time.Minute)
+		synctest.Wait()
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if q.tally != (buffer.Tally{23, 5}) {
+			t.Errorf("the tally is %v, not 23 samples in 5 messages", q.tally)
 		}
 	})
 }

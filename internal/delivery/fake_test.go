@@ -29,6 +29,7 @@ type fakeQueue struct {
 	deferred []bool
 	next     [2]int
 	ready    chan struct{}
+	tally    buffer.Tally
 	fails    error // what TryNext returns
 }
 
@@ -82,10 +83,17 @@ func (q *fakeQueue) TryNext(l buffer.Lane) (buffer.Record, bool, error) {
 
 func (q *fakeQueue) Ready() <-chan struct{} { return q.ready }
 
-func (q *fakeQueue) Ack(id ID) {
+func (q *fakeQueue) Ack(id ID) { q.AckAll(buffer.Tally{}, id) }
+
+func (q *fakeQueue) AckAll(add buffer.Tally, ids ...ID) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.acked[id.Seq-1] = true
+	for i, n := range add {
+		q.tally[i] += n
+	}
+	for _, id := range ids {
+		q.acked[id.Seq-1] = true
+	}
 }
 
 func (q *fakeQueue) Defer() {

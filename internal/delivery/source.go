@@ -30,11 +30,17 @@ type Reconnecter interface {
 // ID names a record of the queue.
 type ID = buffer.ID
 
+// delivered is what a Source counts beside its cursor: samples, and the messages that carried them.
+func delivered(samples, messages int) buffer.Tally {
+	return buffer.Tally{uint64(samples), uint64(messages)}
+}
+
 // A Source is a consumer of the queue; *buffer.Consumer is one.
 type Source interface {
 	TryNext(buffer.Lane) (buffer.Record, bool, error) // the next record of a lane, if there is one; valid until the next call
 	Ready() <-chan struct{}                           // gives a token after anything that can make TryNext succeed
 	Ack(ID)                                           // in any order
+	AckAll(buffer.Tally, ...ID)                       // the same, and counts what was delivered
 	Defer()                                           // what is unread in the live lane moves to the backfill lane
 	Depth() (live, backfill int64)                    // records not acknowledged
 }

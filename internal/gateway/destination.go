@@ -135,7 +135,8 @@ func (g *Gateway) newDestination(cfg *config.Destination) (*destination, error) 
 		online := g.state(true)
 		d.announcer.Set(online.Topic, string(online.Payload))
 	}
-	g.ledger.Watch(cfg.Name, func() ledger.Counts {
+	tally := consumer.Tally()
+	g.ledger.Watch(cfg.Name, ledger.Tally{Delivered: tally[0], Messages: tally[1]}, func() ledger.Counts {
 		s := d.Status()
 		return ledger.Counts{Delivered: s.Delivered, Messages: s.Messages, Retransmitted: s.Retransmitted, Waiting: s.Waiting()}
 	})

@@ -51,12 +51,13 @@ type Ledger struct {
 	o Options
 
 	mu      sync.Mutex
-	untold  losses   // no record tells them yet
-	offered []Loss   // the sink has their records and has not said what became of them
-	told    []record // in the queue, where they may be lost
-	base    Totals   // of earlier runs
-	lost    Totals   // of this one: the losses only
-	sources map[string]func() Counts
+	untold  losses           // no record tells them yet
+	offered []Loss           // the sink has their records and has not said what became of them
+	told    []record         // in the queue, where they may be lost
+	base    Totals           // of earlier runs
+	lost    Totals           // of this one: the losses only
+	tallies map[string]Tally // those that base contains
+	sources map[string]source
 	urgent  chan struct{}
 	unsaved bool // something changed that must not be forgotten
 
@@ -83,12 +84,12 @@ func New(o Options) (*Ledger, error) {
 	if o.Time == nil {
 		o.Time = func(Moment) string { return "" }
 	}
-	l := &Ledger{o: o, base: newTotals(), lost: newTotals(), sources: map[string]func() Counts{}, urgent: make(chan struct{}, 1)}
+	l := &Ledger{o: o, base: newTotals(), lost: newTotals(), sources: map[string]source{}, urgent: make(chan struct{}, 1)}
 	if o.Path == "" {
 		return l, nil
 	}
 	kept, err := readFile(o.Path)
-	l.base, l.untold, l.told = kept.Totals, kept.Untold, kept.Told
+	l.base, l.tallies, l.untold, l.told = kept.Totals, kept.Tallies, kept.Untold, kept.Told
 	if len(l.untold) > 0 {
 		l.urgent <- struct{}{}
 	}
@@ -116,10 +117,15 @@ func (l *Ledger) Lost(x Loss) {
 		l.untold.add(x)
 	}
 	if first {
-		select {
-		case l.urgent <- struct{}{}:
-		default:
-		}
+		l.urge()
+	}
+}
+
+// urge has the untold told.
+func (l *Ledger) urge() {
+	select {
+	case l.urgent <- struct{}{}:
+	default:
 	}
 }
 
@@ -161,24 +167,28 @@ func (l *Ledger) Forget(destination string) {
 func (l *Ledger) Run(ctx context.Context) error {
 	ticker := time.NewTicker(l.o.Gather)
 	defer ticker.Stop()
-	soon := time.NewTimer(0) // when something is to be done before the next tick
-	<-soon.C
+	tell, save := time.NewTimer(time.Hour), time.NewTimer(time.Hour)
+	tell.Stop()
+	save.Stop()
 	saved := time.Now()
+	var told time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			l.flush()
 			return l.Keep()
 		case <-l.urgent:
-			// The first of a storm is told after a second, the others with the next tick.
-			soon.Reset(time.Second)
+			// The first of a storm is told after a second, the others together.
+			tell.Reset(max(time.Second, l.o.Gather-time.Since(told)))
 			continue
-		case <-soon.C:
+		case <-tell.C:
+			if l.flush() {
+				told = time.Now()
+			}
+			save.Reset(time.Second) // the queue will have answered by then
+			continue
+		case <-save.C:
 		case <-ticker.C:
-		}
-		if l.flush() {
-			soon.Reset(time.Second) // the queue will have answered by then
-			continue
 		}
 		if !l.hasNews() && time.Since(saved) < quietSave {
 			continue
@@ -232,6 +242,7 @@ func (l *Ledger) giveBack(older losses) {
 		l.untold.add(x)
 	}
 	l.unsaved = true
+	l.urge()
 }
 
 // sample is the record of a loss.

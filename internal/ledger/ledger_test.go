@@ -158,6 +158,24 @@ func TestALossThatWasKeptIsToldAfterACrash(t *testing.T) {
 	})
 }
 
+// A topic that a broker never takes loses a sample a second: that must not be a record a second.
+func TestLossesThatGoOnAreGathered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sink{}
+		l := start(t, s, "")
+		for i := uint64(1); i <= 300; i++ { // 147 s
+			l.Lost(Loss{Destination: "cloud", Reason: SetAside, Count: 1, First: id(i), Last: id(i)})
+			time.Sleep(490 * time.Millisecond)
+		}
+		synctest.Wait()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if len(s.got) != 15 { // after 1 s, 11 s, ... 141 s
+			t.Errorf("%d records, not one in ten seconds", len(s.got))
+		}
+	})
+}
+
 // Records are the oldest samples of an outage sooner or later: the bound that takes them must not take
 // what they tell.
 func TestARecordThatIsLostItselfIsToldAgain(t *testing.T) {
@@ -257,7 +275,7 @@ func TestTotalsGoOnAfterARestart(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := &sink{}
 			l := start(t, s, path)
-			l.Watch("cloud", func() Counts { return Counts{Delivered: 10, Messages: 20, Waiting: 5} })
+			l.Watch("cloud", Tally{}, func() Counts { return Counts{Delivered: 10, Messages: 20, Waiting: 5} })
 			l.Lost(Loss{Destination: "cloud", Reason: "queue full", Count: 2, First: id(10*run + 1), Last: id(10*run + 2)})
 			l.Lost(Loss{Reason: Overflow, Count: 1})
 			time.Sleep(20 * time.Second)
@@ -265,6 +283,46 @@ func TestTotalsGoOnAfterARestart(t *testing.T) {
 			c := tot.Destinations["cloud"]
 			if c.Delivered != 10*(run+1) || c.Messages != 20*(run+1) || c.Waiting != 5 || c.Lost["queue full"] != 2*(run+1) || tot.Lost[Overflow] != run+1 {
 				t.Errorf("run %d: %s", run, tot.JSON())
+			}
+		})
+	}
+}
+
+// A crash comes after the file was last written, and to where the cursor was when it was last written.
+func TestWhatTheQueueCountedIsInTheTotalsAfterACrash(t *testing.T) {
+	kept := `{"version":1,"lost":{},"destinations":{"cloud":{"delivered":1000,"messages":500,"lost":{}}},"tallies":{"cloud":{"delivered":90,"messages":45}}}`
+	for name, c := range map[string]struct {
+		file  string
+		found Tally
+		want  Tally
+	}{
+		"the file is behind":          {kept, Tally{100, 50}, Tally{1010, 505}},
+		"the cursor is behind":        {kept, Tally{88, 44}, Tally{998, 499}},
+		"the queue was begun anew":    {kept, Tally{}, Tally{1000, 500}},
+		"the file was begun anew":     {`{"version":1,"lost":{},"destinations":{}}`, Tally{100, 50}, Tally{100, 50}},
+		"the file has no tallies yet": {`{"version":1,"lost":{},"destinations":{"cloud":{"delivered":1000,"messages":500,"lost":{}}}}`, Tally{}, Tally{1000, 500}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "account")
+			for run := range uint64(3) { // of which each delivers ten in five messages, and writes the file at its end
+				if run == 0 {
+					if err := os.WriteFile(path, []byte(c.file), 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+				l, err := New(Options{Path: path, Sink: &sink{}, Now: func() adapters.Instant { return 0 }})
+				if err != nil {
+					t.Fatal(err)
+				}
+				found := Tally{c.found.Delivered + 10*run, c.found.Messages + 5*run}
+				l.Watch("cloud", found, func() Counts { return Counts{Delivered: 10, Messages: 5} })
+				want := Tally{c.want.Delivered + 10*(run+1), c.want.Messages + 5*(run+1)}
+				if a := l.Totals().Destinations["cloud"]; a.Delivered != want.Delivered || a.Messages != want.Messages {
+					t.Errorf("run %d: %d samples in %d messages, want %+v", run, a.Delivered, a.Messages, want)
+				}
+				if err := l.Keep(); err != nil {
+					t.Fatal(err)
+				}
 			}
 		})
 	}
@@ -298,7 +356,7 @@ func TestTotalsAreWrittenSeldomUnlessSomethingIsLost(t *testing.T) {
 		var delivered uint64
 		l := start(t, &sink{}, path)
 		var mu sync.Mutex
-		l.Watch("cloud", func() Counts {
+		l.Watch("cloud", Tally{}, func() Counts {
 			mu.Lock()
 			defer mu.Unlock()
 			delivered++ // something new at every look

@@ -25,8 +25,8 @@ type Account struct {
 	Lost map[string]uint64 `json:"lost"` // samples by reason
 }
 
-// Totals are the account over all runs of the gateway. What was delivered between the last writing
-// of the file and a crash is missing in it; no loss is.
+// Totals are the account over all runs of the gateway. No loss is ever missing in it, nor what was delivered
+// before a crash: that the queue counts with its cursors. Of Retransmitted the last minute may be.
 type Totals struct {
 	Version      int                 `json:"version"`
 	Lost         map[string]uint64   `json:"lost"` // samples that were never queued, by reason
@@ -59,18 +59,43 @@ func (t *Totals) add(x Loss) {
 	lost[x.Reason] += x.Count
 }
 
-// Watch makes a destination's counts part of the totals.
-func (l *Ledger) Watch(destination string, counts func() Counts) {
+// A Tally is what a queue says that it delivered to a destination, in all runs.
+type Tally struct {
+	Delivered uint64 `json:"delivered"`
+	Messages  uint64 `json:"messages"`
+}
+
+// source is where the counts of this run come from.
+type source struct {
+	found  Tally // at the start of it
+	counts func() Counts
+}
+
+// Watch makes a destination's counts of this run part of the totals. Found is what the queue had counted
+// before: a crash may have come after that was last written to the file of the totals, and the cursor that
+// the queue keeps it with may be a little behind what is there. A queue that knows of nothing was begun anew.
+func (l *Ledger) Watch(destination string, found Tally, counts func() Counts) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sources[destination] = counts
+	l.sources[destination] = source{found, counts}
+	if known := l.tallies[destination]; found != (Tally{}) {
+		a := l.base.destination(destination)
+		a.Delivered += found.Delivered - known.Delivered
+		a.Messages += found.Messages - known.Messages
+	}
 }
 
 // Totals returns the account up to now.
 func (l *Ledger) Totals() Totals {
+	t, _ := l.totals()
+	return t
+}
+
+// totals returns the account, and the queue's tallies that it contains.
+func (l *Ledger) totals() (Totals, map[string]Tally) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	t := newTotals()
+	t, tallies := newTotals(), map[string]Tally{}
 	for _, part := range []*Totals{&l.base, &l.lost} {
 		for reason, n := range part.Lost {
 			t.Lost[reason] += n
@@ -85,14 +110,15 @@ func (l *Ledger) Totals() Totals {
 			}
 		}
 	}
-	for name, counts := range l.sources {
-		c, sum := counts(), t.destination(name)
+	for name, s := range l.sources {
+		c, sum := s.counts(), t.destination(name)
 		sum.Delivered += c.Delivered
 		sum.Messages += c.Messages
 		sum.Retransmitted += c.Retransmitted
 		sum.Waiting = c.Waiting
+		tallies[name] = Tally{s.found.Delivered + c.Delivered, s.found.Messages + c.Messages}
 	}
-	return t
+	return t, tallies
 }
 
 // JSON returns the totals as they are published.
@@ -104,11 +130,13 @@ func (t Totals) JSON() []byte {
 	return b
 }
 
-// content is what the file holds: the totals, and what remains to be told.
+// content is what the file holds: the totals, the tallies of the queue that are in them, and what remains
+// to be told.
 type content struct {
 	Totals
-	Untold losses   `json:"untold,omitempty"`
-	Told   []record `json:"told,omitempty"`
+	Tallies map[string]Tally `json:"tallies,omitempty"`
+	Untold  losses           `json:"untold,omitempty"`
+	Told    []record         `json:"told,omitempty"`
 }
 
 // Keep writes the file where something changed. What was noted before it is called is durable when it
@@ -119,12 +147,12 @@ func (l *Ledger) Keep() error {
 	}
 	l.saving.Lock()
 	defer l.saving.Unlock()
-	totals := l.Totals()
+	totals, tallies := l.totals()
 	l.mu.Lock()
 	news := l.unsaved
 	l.unsaved = false
 	// What became of the records on offer is not known: rather twice than never.
-	c := content{totals, append(slices.Clone(losses(l.offered)), l.untold...), l.told}
+	c := content{totals, tallies, append(slices.Clone(losses(l.offered)), l.untold...), l.told}
 	data, err := json.Marshal(&c)
 	l.mu.Unlock()
 	if err == nil && string(data) == l.saved {
