@@ -113,7 +113,7 @@ func newWindow(size int) *window {
 	return &window{
 		size: size, max: size, limit: size, connected: true,
 		refusal: adapters.Backoff{Min: 10 * time.Second, Max: 5 * time.Minute},
-		busy:    adapters.Backoff{Min: time.Second, Max: time.Minute},
+		busy:    adapters.Backoff{Min: time.Second, Max: 5 * time.Second}, // one message each is no burden
 	}
 }
 
@@ -182,10 +182,13 @@ func (w *window) answer(p *parcel, i int, err error, now time.Time) (v verdict) 
 	case err == nil:
 		p.state[i] = acked
 		p.left--
-		v.aside = w.taken()
+		v.aside = w.taken(now)
 	case errors.As(err, &reason) && patience(reason.Code):
 		p.state[i] = waiting
-		w.hold(err, w.busy.Fail(), now)
+		if !now.Before(w.heldUntil) { // else it was sent with those that are waited for
+			w.limit = 1
+			w.hold(err, w.busy.Fail(), now)
+		}
 	case errors.As(err, &reason):
 		p.state[i] = refused
 		p.why = err
@@ -222,12 +225,15 @@ func patience(c mqtt.ReasonCode) bool {
 	return false
 }
 
-// taken notes an acknowledgement: the destination is sound. It returns who is guilty then.
-func (w *window) taken() (guilty []*parcel) {
+// taken notes an acknowledgement: the destination is sound. It returns who is guilty then. That of a message
+// that was sent before the broker asked to wait does not end the waiting.
+func (w *window) taken(now time.Time) (guilty []*parcel) {
 	w.progress, w.breaks = true, 0
 	w.refusal.Reset()
-	w.busy.Reset()
-	w.held, w.heldUntil = nil, time.Time{}
+	if !now.Before(w.heldUntil) {
+		w.busy.Reset()
+		w.held, w.heldUntil = nil, time.Time{}
+	}
 	if w.limit < w.max {
 		w.limit = min(2*w.limit, w.max)
 	}
