@@ -106,8 +106,8 @@ devices = "all"
 	want := []string{
 		`gateway.toml:2: gateway: id is the number 7, must be a string`,
 		`gateway.toml:3: gateway: unknown key "nane"`,
-		`gateway.toml:6: queue: max_bytes: 1 GiBi is not a size`,
-		`gateway.toml:7: queue: sync: never is neither`,
+		`gateway.toml:6: queue: max_bytes: the string "1 GiBi" is not a size`,
+		`gateway.toml:7: queue: sync: the string "never" is neither`,
 		`gateway.toml:10: destination number 1: unknown key "nmae"; did you mean "name"?`,
 		`gateway.toml:11: destination number 1: window`,
 		`gateway.toml:12: destination number 1: devices is the string "all", must be a list`,

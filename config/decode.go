@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 	intern "unique"
+
+	"gateway/adapters/hint"
 )
 
 // The decoder fills structs from the parsed file. The TOML library's own decoding ends at the first
@@ -44,13 +46,13 @@ func decode(v reflect.Value, table map[string]any, at Place) {
 	for _, key := range keys {
 		field, ok := fields[key]
 		if !ok {
-			hint := suggest(key, fields)
+			tail := suggest(key, fields)
 			if a, ok := v.Addr().Interface().(advisor); ok {
 				if advice := a.advice(key); advice != "" {
-					hint = "; " + advice
+					tail = "; " + advice
 				}
 			}
-			at.Errorf(key, "unknown key %q%s", key, hint)
+			at.Errorf(key, "unknown key %q%s", key, tail)
 			continue
 		}
 		decodeValue(field, table[key], at, key)
@@ -245,46 +247,9 @@ func suggest(key string, fields map[string]reflect.Value) string {
 	for name := range fields {
 		names = append(names, name)
 	}
-	if best := Nearest(key, names); best != "" {
-		return fmt.Sprintf("; did you mean %q?", best)
+	if near := hint.DidYouMean(key, names); near != "" {
+		return near
 	}
 	slices.Sort(names)
 	return "; this table knows " + strings.Join(names, ", ")
-}
-
-// Nearest returns the candidate that word was probably meant to be, or "" if none is near: at most
-// a third of its letters may differ.
-func Nearest(word string, candidates []string) string {
-	best, least := "", len(word)/3+1
-	if least > 3 {
-		least = 3
-	}
-	candidates = slices.Clone(candidates)
-	slices.Sort(candidates)
-	for _, c := range candidates {
-		if d := distance(strings.ToLower(word), strings.ToLower(c)); d <= least && (best == "" || d < distance(strings.ToLower(word), strings.ToLower(best))) {
-			best = c
-		}
-	}
-	return best
-}
-
-// distance is the Levenshtein distance: how many letters to insert, delete or replace.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
 }

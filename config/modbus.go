@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"gateway/adapters/hint"
 )
 
 // Modbus is a table [[modbus]]: one bus, which is a serial port or a network address, and the devices
@@ -206,11 +208,7 @@ func (m *Modbus) checkWhere() {
 		}
 	}
 	if !slices.Contains(modbusFramings, m.Framing) {
-		hint := ""
-		if near := Nearest(m.Framing, modbusFramings); near != "" {
-			hint = fmt.Sprintf("; did you mean %q?", near)
-		}
-		m.At.Errorf("framing", "framing %q: there are %s%s", m.Framing, strings.Join(modbusFramings, ", "), hint)
+		m.At.Errorf("framing", "framing %q is unknown%s", m.Framing, hint.OneOf(m.Framing, modbusFramings))
 		return
 	}
 	if m.Serial() != m.onPort() {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"embed"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
+
+	"gateway/adapters/hint"
 )
 
 // A Profile is what is known of one model of Modbus device: a TOML file, one of those that the
@@ -128,7 +131,7 @@ func (s *profileStore) source(name string) (text, where string, err error) {
 		return string(b), "the built-in profile " + name, nil
 	}
 	names := s.names()
-	near := Nearest(name, names)
+	near, _ := hint.Nearest(name, names)
 	if with := containing(name, names); near == "" && len(with) > 0 { // the model without its maker
 		near = strings.Join(with, `" or "`)
 	}
@@ -242,11 +245,8 @@ func (s *profileStore) apply(d *ModbusDevice) bool {
 	for key, list := range map[string][]string{"only": d.Only, "without": d.Without} {
 		for _, name := range list {
 			if !slices.Contains(names, name) {
-				hint := fmt.Sprintf("; 'gateway modbus profiles %s' lists those that there are", d.Profile)
-				if near := Nearest(name, names); near != "" {
-					hint = fmt.Sprintf("; did you mean %q?", near)
-				}
-				d.At.Errorf(key, "%s: the profile %q has no point %q%s", key, d.Profile, name, hint)
+				near := cmp.Or(hint.DidYouMean(name, names), fmt.Sprintf("; 'gateway modbus profiles %s' lists those that there are", d.Profile))
+				d.At.Errorf(key, "%s: the profile %q has no point %q%s", key, d.Profile, name, near)
 			}
 		}
 	}

@@ -41,7 +41,7 @@ func (s *Size) fromTOML(value any) error {
 			return nil
 		}
 	}
-	return fmt.Errorf(`%v is not a size; write "64 KiB", "1 GiB" or a number of bytes`, value)
+	return fmt.Errorf(`%s is not a size; write "64 KiB", "1 GiB" or a number of bytes`, describe(value))
 }
 
 // String writes the size in the largest binary unit that divides it.
@@ -70,5 +70,5 @@ func (s *Sync) fromTOML(value any) error {
 			return nil
 		}
 	}
-	return fmt.Errorf(`%v is neither "always" nor a duration such as "1s"`, value)
+	return fmt.Errorf(`%s is neither "always" nor a duration such as "1s"`, describe(value))
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"gateway/adapters"
+	"gateway/adapters/hint"
 )
 
 // Encode puts v into the first Size bytes of b: the reverse of Decode. Only the field's own bits
@@ -198,8 +199,8 @@ func (f *Field) parse(s string) (adapters.Value, error) {
 		for _, l := range f.spec.Labels {
 			labels = append(labels, l)
 		}
-		if near, ok := Nearest(s, labels); ok {
-			return adapters.Value{}, fmt.Errorf("decode: no label %q; did you mean %q?", s, near)
+		if near := hint.DidYouMean(s, labels); near != "" {
+			return adapters.Value{}, fmt.Errorf("decode: no label %q%s", s, near)
 		}
 	}
 	return adapters.Value{}, fmt.Errorf("decode: %q is not a %v", s, f.spec.Type)

@@ -3,6 +3,8 @@ package decode
 import (
 	"fmt"
 	"strings"
+
+	"gateway/adapters/hint"
 )
 
 // An Order says how a device arranges the bytes of a number that is wider than one byte. It is a set
@@ -53,8 +55,8 @@ func ParseOrder(name string) (Order, error) {
 			names = append(names, n)
 		}
 	}
-	if near, ok := Nearest(name, names); ok {
-		return 0, fmt.Errorf("decode: no byte order %q; did you mean %q?", name, near)
+	if near := hint.DidYouMean(name, names); near != "" {
+		return 0, fmt.Errorf("decode: no byte order %q%s", name, near)
 	}
 	return 0, fmt.Errorf("decode: no byte order %q; there are ABCD, CDAB, BADC, DCBA and those of 64 bits", name)
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"gateway/adapters/hint"
 )
 
 // Kind is how the bits of a Type are understood.
@@ -102,8 +104,8 @@ func ParseType(name string) (Type, error) {
 			names = append(names, w.prefix+strconv.Itoa(n))
 		}
 	}
-	if near, ok := Nearest(strings.ToLower(name), names); ok {
-		return Type{}, fmt.Errorf("decode: no type %q; did you mean %q?", name, near)
+	if near := hint.DidYouMean(name, names); near != "" {
+		return Type{}, fmt.Errorf("decode: no type %q%s", name, near)
 	}
 	return Type{}, fmt.Errorf("decode: no type %q; there are bool, bit, int16, uint16, int32, uint32, int64, uint64, float16, float32, float64, bcd16, bcd32, int8_low, uint8_high, string, hex and others", name)
 }

@@ -644,7 +644,7 @@ func TestWhatCannotWorkIsRefused(t *testing.T) {
 		{"no chip; add chip", []Device{{Name: "a", Interval: time.Second}}},
 		{"interval 0s", []Device{{Name: "a", Chip: "sht3x"}}},
 		{`did you mean "humidity"`, []Device{{Name: "a", Chip: "sht3x", Interval: time.Second, Points: []Point{{Name: "humidty"}}}}},
-		{`it gives temperature, humidity`, []Device{{Name: "a", Chip: "sht3x", Interval: time.Second, Points: []Point{{Name: "co2"}}}}},
+		{`it gives temperature and humidity`, []Device{{Name: "a", Chip: "sht3x", Interval: time.Second, Points: []Point{{Name: "co2"}}}}},
 		{"sht3x has no settings", []Device{{Name: "a", Chip: "sht3x", Interval: time.Second, Settings: map[string]any{"gain": 1}}}},
 		{"needs its registers described", []Device{{Name: "a", Chip: GenericChip, Interval: time.Second}}},
 	} {

@@ -3,13 +3,14 @@ package i2c
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
 	"time"
 
 	"gateway/adapters"
-	"gateway/adapters/decode"
+	"gateway/adapters/hint"
 )
 
 // A Quantity is something a chip can measure.
@@ -117,10 +118,10 @@ func Lookup(name string) (Chip, error) {
 			all = append(all, n)
 		}
 	}
-	if near, ok := decode.Nearest(key, all); ok {
-		return Chip{}, fmt.Errorf("i2c: unknown chip %q: did you mean %q?", name, near)
+	if near := hint.DidYouMean(key, all); near != "" {
+		return Chip{}, fmt.Errorf("i2c: unknown chip %q%s", name, near)
 	}
-	return Chip{}, fmt.Errorf("i2c: unknown chip %q: known are %s, and %q for any other, described by its registers", name, strings.Join(names(), ", "), GenericChip)
+	return Chip{}, fmt.Errorf("i2c: unknown chip %q; known are %s, and %q for any other, described by its registers", name, strings.Join(names(), ", "), GenericChip)
 }
 
 // checkAddress refuses an address that the chip cannot have; 0 stands for its usual one.
@@ -141,11 +142,11 @@ func (c Chip) checkAddress(addr uint16) error {
 	for _, a := range c.Addresses {
 		can = append(can, fmt.Sprintf("0x%02x", a))
 	}
-	hint := ""
+	decimal := ""
 	if meant := fmt.Sprintf("0x%d", addr); slices.Contains(can, meant) {
-		hint = fmt.Sprintf("; %d is decimal, and %s was probably meant", addr, meant)
+		decimal = fmt.Sprintf("; %d is decimal, and %s was probably meant", addr, meant)
 	}
-	return fmt.Errorf("address 0x%02x: %s can have %s%s", addr, c.Name, strings.Join(can, ", "), hint)
+	return fmt.Errorf("address 0x%02x: %s can have %s%s", addr, c.Name, strings.Join(can, ", "), decimal)
 }
 
 func names() []string {
@@ -175,37 +176,38 @@ func (c Chip) quantity(name string) (int, error) {
 		}
 		have = append(have, q.Name)
 	}
-	if near, ok := decode.Nearest(name, have); ok {
-		return 0, fmt.Errorf("%s has no %q: did you mean %q?", c.Name, name, near)
+	if near := hint.DidYouMean(name, have); near != "" {
+		return 0, fmt.Errorf("%s has no %q%s", c.Name, name, near)
 	}
-	return 0, fmt.Errorf("%s has no %q: it gives %s", c.Name, name, strings.Join(have, ", "))
+	return 0, fmt.Errorf("%s has no %q; it gives %s", c.Name, name, hint.List(have))
 }
 
 // complete checks what a user set and returns it with the defaults filled in.
 func (c Chip) complete(given map[string]any) (settings, error) {
 	s := settings{}
-	for _, d := range c.Settings {
-		s[d.Name] = d.Default
+	have := make([]string, len(c.Settings))
+	for i, d := range c.Settings {
+		s[d.Name], have[i] = d.Default, d.Name
 	}
-	for name, v := range given {
-		i := slices.IndexFunc(c.Settings, func(d Setting) bool { return d.Name == name })
-		if i < 0 {
-			if len(c.Settings) == 0 {
-				return nil, fmt.Errorf("setting %q: %s has no settings", name, c.Name)
-			}
-			var have []string
-			for _, d := range c.Settings {
-				have = append(have, d.Name)
-			}
-			return nil, fmt.Errorf("setting %q: %s has %s", name, c.Name, strings.Join(have, ", "))
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		i := slices.Index(have, name)
+		switch {
+		case i < 0 && len(have) == 0:
+			errs = append(errs, fmt.Errorf("%s has no settings, and so no %q", c.Name, name))
+			continue
+		case i < 0:
+			errs = append(errs, fmt.Errorf("%s has no setting %q%s", c.Name, name, hint.OneOf(name, have)))
+			continue
 		}
-		v, err := c.Settings[i].check(v)
+		v, err := c.Settings[i].check(given[name])
 		if err != nil {
-			return nil, fmt.Errorf("setting %q: %w", name, err)
+			errs = append(errs, fmt.Errorf("setting %q: %w", name, err))
+			continue
 		}
 		s[name] = v
 	}
-	return s, nil
+	return s, errors.Join(errs...)
 }
 
 // check brings v, as TOML gives it, to the setting's type.
@@ -235,7 +237,11 @@ func (d Setting) check(v any) (any, error) {
 		}
 	}
 	if d.Values != nil && !slices.Contains(d.Values, v) {
-		return nil, fmt.Errorf("%v is not one of %v", v, d.Values)
+		values := make([]string, len(d.Values))
+		for i, v := range d.Values {
+			values[i] = fmt.Sprint(v)
+		}
+		return nil, fmt.Errorf("%v is not one of %s", v, hint.List(values))
 	}
 	return v, nil
 }

@@ -115,23 +115,24 @@ func newDevice(b *Bus, cfg Device) (*device, error) {
 		}
 		return nil, errors.Join(errs...)
 	}
+	var errs []error
 	if cfg.Interval <= 0 {
-		return nil, ofDevice("interval", fmt.Errorf("interval %v: must be positive", cfg.Interval))
+		errs = append(errs, ofDevice("interval", fmt.Errorf("interval %v: must be positive", cfg.Interval)))
 	}
 	if err := chip.checkAddress(cfg.Address); err != nil {
-		return nil, ofDevice("address", err)
+		errs = append(errs, ofDevice("address", err))
 	}
 	if cfg.Mux != nil {
 		if err := cfg.Mux.check(); err != nil {
-			return nil, ofDevice("mux", err)
+			errs = append(errs, ofDevice("mux", err))
 		}
 	}
 	set, err := chip.complete(cfg.Settings)
-	if err != nil {
-		return nil, ofDevice("settings", err)
+	for _, err := range adapters.Joined(err) {
+		errs = append(errs, ofDevice("settings", err))
 	}
 	d := &device{
-		bus: b, index: len(b.devices), cfg: cfg, chip: chip, driver: chip.make(set),
+		bus: b, index: len(b.devices), cfg: cfg, chip: chip,
 		schema:  &adapters.Schema{Bus: b.o.Name, Device: cfg.Name, Labels: cfg.Labels},
 		results: newResults(len(chip.Quantities)),
 		pace:    cfg.Interval,
@@ -145,7 +146,6 @@ func newDevice(b *Bus, cfg Device) (*device, error) {
 			}
 		}
 	}
-	var errs []error
 	for i, p := range points {
 		if key, err := d.add(p); err != nil {
 			errs = append(errs, &FieldError{i, key, err})
@@ -154,6 +154,7 @@ func newDevice(b *Bus, cfg Device) (*device, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+	d.driver = chip.make(set)
 	if chip.Pace > 0 {
 		d.pace = min(d.pace, chip.Pace)
 	}

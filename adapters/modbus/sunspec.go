@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+
+	"gateway/adapters/hint"
 )
 
 // A SunSpec device begins somewhere with "SunS", followed by a chain of models, each with its number
@@ -91,11 +94,14 @@ func (c *cycle) locate() error {
 		d.located = true
 		return nil
 	}
-	have := make([]uint16, len(chain))
+	have, want := make([]string, len(chain)), make([]string, len(d.SunSpec))
 	for i, m := range chain {
-		have[i] = m.ID
+		have[i] = fmt.Sprint(m.ID)
 	}
-	return fmt.Errorf("%w: the points are in %v, the device has %v", ErrNoModel, d.SunSpec, have)
+	for i, id := range d.SunSpec {
+		want[i] = fmt.Sprint(id)
+	}
+	return fmt.Errorf("%w: the points are in model %s, the device has %s", ErrNoModel, strings.Join(want, " or "), hint.List(have))
 }
 
 // reach is how many registers the points need from the model's first on.

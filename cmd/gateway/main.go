@@ -14,7 +14,7 @@ import (
 	"strings"
 	"syscall"
 
-	"gateway/config"
+	"gateway/adapters/hint"
 )
 
 // Exit codes: those of sysexits.h where it has one, so that a service manager can tell a
@@ -130,11 +130,7 @@ func Main(ctx context.Context, std streams, args []string) int {
 		}
 		names = append(names, c.name)
 	}
-	fmt.Fprintf(std.err, "gateway: there is no command %q", name)
-	if near := config.Nearest(name, names); near != "" {
-		fmt.Fprintf(std.err, "; did you mean %q?", near)
-	}
-	fmt.Fprintln(std.err, "\nRun 'gateway help' for the list.")
+	fmt.Fprintf(std.err, "gateway: there is no command %q%s\nRun 'gateway help' for the list.\n", name, hint.DidYouMean(name, names))
 	return exitUsage
 }
 
@@ -258,10 +254,7 @@ func (c call) dispatch(ctx context.Context, subcommands []command) error {
 			names = append(names, short)
 		}
 		if !strings.HasPrefix(c.args[0], "-") {
-			if near := config.Nearest(c.args[0], names); near != "" {
-				return usagef("there is no %q; did you mean %q?", c.args[0], near)
-			}
-			return usagef("there is no %q", c.args[0])
+			return usagef("there is no %q%s", c.args[0], hint.OneOf(c.args[0], names))
 		}
 	}
 	fmt.Fprintf(c.out, "%s\n\n", c.summary)

@@ -13,6 +13,7 @@ import (
 
 	"gateway/adapters"
 	"gateway/adapters/decode"
+	"gateway/adapters/hint"
 	"gateway/adapters/modbus"
 	"gateway/config"
 )
@@ -54,8 +55,8 @@ func parseWhere(args []string) (modbus.Kind, uint16, []string, error) {
 	}
 	k, n, err := modbus.ParseNotation(args[0])
 	if err != nil {
-		if near := config.Nearest(args[0], []string{"coil", "discrete", "input", "holding"}); near != "" {
-			return 0, 0, nil, usagef("there is no table %q; did you mean %q?", args[0], near)
+		if near := hint.DidYouMean(args[0], []string{"coil", "discrete", "input", "holding"}); near != "" {
+			return 0, 0, nil, usagef("there is no table %q%s", args[0], near)
 		}
 		return 0, 0, nil, usagef("%q is neither a table (coil, discrete, input, holding) nor an address such as 40001", args[0])
 	}

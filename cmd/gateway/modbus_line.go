@@ -9,9 +9,9 @@ import (
 
 	gb "github.com/goburrow/modbus"
 
+	"gateway/adapters/hint"
 	"gateway/adapters/modbus"
 	"gateway/adapters/port"
-	"gateway/config"
 	"gateway/internal/gateway"
 )
 
@@ -74,10 +74,7 @@ func (l *lineFlags) find(c call) error {
 		}
 		return nil
 	}
-	if near := config.Nearest(l.bus, names); near != "" {
-		return usagef("%s has no Modbus bus %q; did you mean %q?", l.config, l.bus, near)
-	}
-	return usagef("%s has no Modbus bus %q", l.config, l.bus)
+	return usagef("%s has no Modbus bus %q%s", l.config, l.bus, hint.DidYouMean(l.bus, names))
 }
 
 // client returns a client on the line.

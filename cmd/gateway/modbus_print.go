@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -179,7 +180,11 @@ func printProfile(c call, dir, name string) error {
 		fmt.Fprintf(c.out, "as delivered: unit %d, %d baud, parity %s\n", p.Line.Unit, p.Line.Baud, p.Line.Parity)
 	}
 	if len(p.SunSpec) > 0 {
-		fmt.Fprintf(c.out, "addresses count from the first register of SunSpec model %v, which is found at run time\n", p.SunSpec)
+		models := make([]string, len(p.SunSpec))
+		for i, id := range p.SunSpec {
+			models[i] = strconv.Itoa(id)
+		}
+		fmt.Fprintf(c.out, "addresses count from the first register of SunSpec model %s, which is found at run time\n", strings.Join(models, " or "))
 	}
 	t := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "point\taddress\tnotation\ttype\torder\tunit\t")

@@ -24,7 +24,7 @@ func layer(path string) (level int, room string) {
 		return 4, path
 	case top == "internal":
 		return 3, "internal"
-	case path == "adapters" || path == "mqtt" || path == "mqtt/packet" || path == "adapters/decode" || path == "adapters/port":
+	case path == "adapters" || path == "mqtt" || path == "mqtt/packet" || path == "adapters/decode" || path == "adapters/hint" || path == "adapters/port":
 		// The leaves that a room shares within itself.
 		return 0, top
 	case top == "config" || top == "buffer" || top == "systemd":

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/klauspost/compress/zstd"
+
+	"gateway/adapters/hint"
 )
 
 // A compressor appends the compressed form of src to dst; src may lie in dst's array.
@@ -32,7 +34,7 @@ func newCompressor(c Compression) (compressor, error) {
 		}
 		return zstder{w}, nil
 	}
-	return nil, fmt.Errorf("format: no such compression %q; there are %q and %q", c, Gzip, Zstd)
+	return nil, fmt.Errorf("format: no such compression %q%s", c, hint.OneOf(c, []Compression{Gzip, Zstd}))
 }
 
 type gzipper struct {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"gateway/adapters"
+	"gateway/adapters/hint"
 	"gateway/internal/clock"
 	"gateway/mqtt"
 )
@@ -169,7 +170,7 @@ func New(o Options) (*Formatter, error) {
 		f.enc, err = newTemplate(o)
 		failed("template", err)
 	default:
-		failed("format", fmt.Errorf("format: no such format %q; there are %q", o.Kind, Kinds()))
+		failed("format", fmt.Errorf("format: no such format %q%s", o.Kind, hint.OneOf(o.Kind, Kinds())))
 	}
 	f.pack, err = newCompressor(o.Compression)
 	failed("compression", err)

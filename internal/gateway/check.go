@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"gateway/adapters/hint"
 	"gateway/config"
 	"gateway/internal/format"
 )
@@ -40,11 +41,7 @@ func checkPatterns(cfg *config.Config) {
 			if slices.ContainsFunc(names, func(name string) bool { return format.Match(p, name) }) {
 				continue
 			}
-			hint := ""
-			if near := config.Nearest(p, names); near != "" {
-				hint = fmt.Sprintf("; did you mean %q?", near)
-			}
-			at.Warnf("devices", "devices: no device is called %q%s", p, hint)
+			at.Warnf("devices", "devices: no device is called %q%s", p, hint.DidYouMean(p, names))
 		}
 	}
 	publishing := func(at config.Place, p *config.Publishing) {

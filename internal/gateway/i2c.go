@@ -14,6 +14,7 @@ import (
 
 	"gateway/adapters"
 	"gateway/adapters/decode"
+	"gateway/adapters/hint"
 	"gateway/adapters/i2c"
 	"gateway/config"
 )
@@ -106,11 +107,7 @@ func I2CDevice(cfg *config.Config, name string) (path string, d i2c.Device, err 
 			names = append(names, cfg.I2C[i].Devices[j].Name)
 		}
 	}
-	hint := ""
-	if near := config.Nearest(name, names); near != "" {
-		hint = fmt.Sprintf("; did you mean %q?", near)
-	}
-	return "", d, fmt.Errorf("the configuration has no I2C device %q%s", name, hint)
+	return "", d, fmt.Errorf("the configuration has no I2C device %q%s", name, hint.DidYouMean(name, names))
 }
 
 // i2cKey returns the place and key of the table that an error of i2c.New is about.

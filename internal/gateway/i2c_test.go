@@ -109,10 +109,10 @@ func TestI2CFromTheFileToSamples(t *testing.T) {
 
 func TestI2CMistakesAreReportedWithTheirLine(t *testing.T) {
 	for _, c := range []struct{ device, want string }{
-		{`chip = "bme208"`, `:6: i2c "header", device "x": unknown chip "bme208": did you mean "bme280"?`},
+		{`chip = "bme208"`, `:6: i2c "header", device "x": unknown chip "bme208"; did you mean "bme280"?`},
 		{"chip = 'bme280'\naddress = 0x40", `:7: i2c "header", device "x": address 0x40: bme280 can have 0x76, 0x77`},
-		{"chip = 'bme280'\npoints = [{ name = 'presure' }]", `:7: i2c "header", device "x", point "presure": bme280 has no "presure": did you mean "pressure"?`},
-		{"chip = 'bme280'\nsettings = { filter = 3 }", `:7: i2c "header", device "x": setting "filter": 3 is not one of [0 2 4 8 16]`},
+		{"chip = 'bme280'\npoints = [{ name = 'presure' }]", `:7: i2c "header", device "x", point "presure": bme280 has no "presure"; did you mean "pressure"?`},
+		{"chip = 'bme280'\nsettings = { filter = 3 }", `:7: i2c "header", device "x": setting "filter": 3 is not one of 0, 2, 4, 8 and 16`},
 		{"chip = 'bme280'\nmux = { address = 0x60, channel = 1 }", `:7: i2c "header", device "x": multiplexer address 0x60`},
 		{"chip = 'bme280'\ninterval = '1ms'", `:7: i2c "header", device "x": interval 1ms: must be at least 5ms`},
 		{"chip = 'bme280'\nread = [{ bytes = 2 }]", `init and read are for chip = "registers"`},

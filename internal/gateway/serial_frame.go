@@ -3,10 +3,11 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
-	"gateway/adapters/decode"
+	"gateway/adapters/hint"
 	"gateway/adapters/serial/frame"
 	"gateway/adapters/serial/parse"
 	"gateway/config"
@@ -64,11 +65,7 @@ func serialFrame(f *config.SerialFrame) (frame.Spec, error) {
 		kinds++
 		preset, ok := framePresets()[f.Preset]
 		if !ok {
-			names := []string{"dsmr", "dsmr2", "hdlc", "iec62056", "nmea", "slip"}
-			if near, ok := decode.Nearest(f.Preset, names); ok {
-				return fail("preset", "preset %q is unknown; did you mean %q?", f.Preset, near)
-			}
-			return fail("preset", "preset %q is unknown; there are %s", f.Preset, strings.Join(names, ", "))
+			return fail("preset", "preset %q is unknown%s", f.Preset, hint.OneOf(f.Preset, slices.Sorted(maps.Keys(framePresets()))))
 		}
 		s = preset
 	}
@@ -169,14 +166,7 @@ func serialChecksum(c *config.SerialChecksum) (frame.Check, error) {
 	}
 	k := frame.Check{Sum: frame.Sum(c.Type), From: c.From}
 	if !slices.Contains(frame.Sums(), k.Sum) {
-		var names []string
-		for _, s := range frame.Sums() {
-			names = append(names, string(s))
-		}
-		if near, ok := decode.Nearest(c.Type, names); ok {
-			return k, fmt.Errorf("checksum %q is unknown; did you mean %q?", c.Type, near)
-		}
-		return k, fmt.Errorf("checksum %q is unknown; there are %s", c.Type, strings.Join(names, ", "))
+		return k, fmt.Errorf("checksum %q is unknown%s", c.Type, hint.OneOf(k.Sum, frame.Sums()))
 	}
 	switch c.As {
 	case "", "binary":

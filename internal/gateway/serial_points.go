@@ -10,6 +10,7 @@ import (
 
 	"gateway/adapters"
 	"gateway/adapters/decode"
+	"gateway/adapters/hint"
 	"gateway/adapters/serial"
 	"gateway/adapters/serial/parse"
 	"gateway/config"
@@ -76,14 +77,7 @@ func serialMessage(d *config.SerialDevice, cfg *config.SerialMessage) (m serial.
 		m.Parse.Format = parse.Regex
 	}
 	if !slices.Contains(parse.Formats(), m.Parse.Format) {
-		var names []string
-		for _, f := range parse.Formats() {
-			names = append(names, string(f))
-		}
-		if near, ok := decode.Nearest(cfg.Format, names); ok {
-			return fail("format", fmt.Errorf("format %q is unknown; did you mean %q?", cfg.Format, near))
-		}
-		return fail("format", fmt.Errorf("format %q is unknown; there are %s", cfg.Format, strings.Join(names, ", ")))
+		return fail("format", fmt.Errorf("format %q is unknown%s", cfg.Format, hint.OneOf(m.Parse.Format, parse.Formats())))
 	}
 	binary := m.Parse.Format == parse.Binary
 	var wrong []error

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"slices"
+
+	"gateway/adapters/hint"
 )
 
 // Sum is a checksum algorithm.
@@ -96,7 +98,7 @@ func (k Check) sum() (*sum, error) {
 	default:
 		p, ok := crcs(k.Sum)
 		if !ok {
-			return nil, fmt.Errorf("frame: checksum %q is unknown; there are %q", k.Sum, Sums())
+			return nil, fmt.Errorf("frame: checksum %q is unknown%s", k.Sum, hint.OneOf(k.Sum, Sums()))
 		}
 		s.bytes, s.init, s.out, s.reflected = p.bytes, p.init, p.out, p.reflected
 		s.table = crcTable(p)

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"gateway/adapters"
-	"gateway/adapters/decode"
+	"gateway/adapters/hint"
 )
 
 // nmea takes fields from sentences of NMEA 0183: an address of a talker (two letters) and a sentence
@@ -142,13 +142,13 @@ func (n *nmea) field(name string) (nmeaField, error) {
 	}
 	if !known {
 		ids := slices.Collect(maps.Keys(n.table))
-		if near, ok := decode.Nearest(f.id, ids); ok {
+		if near, ok := hint.Nearest(f.id, ids); ok {
 			return f, fmt.Errorf("%q: the sentence %s is not known by field names; did you mean %s?", name, f.id, near)
 		}
 		return f, fmt.Errorf("%q: the sentence %s is not known by field names; give the field's number", name, f.id)
 	}
 	names := slices.Sorted(maps.Keys(s.names))
-	if near, ok := decode.Nearest(field, names); ok {
+	if near, ok := hint.Nearest(field, names); ok {
 		return f, fmt.Errorf("%q: did you mean %s.%s?", name, f.id, near)
 	}
 	return f, fmt.Errorf("%q: %s has %s, or give the field's number", name, f.id, strings.Join(names, ", "))

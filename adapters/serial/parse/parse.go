@@ -10,6 +10,7 @@ import (
 
 	"gateway/adapters"
 	"gateway/adapters/decode"
+	"gateway/adapters/hint"
 )
 
 // Format is the form of a frame.
@@ -174,7 +175,7 @@ func New(s Spec) (*Parser, error) {
 	case OBIS:
 		p.extract, err = newOBIS(p.fields)
 	default:
-		err = fmt.Errorf("format %q is unknown; there are %q", s.Format, Formats())
+		err = fmt.Errorf("format %q is unknown%s", s.Format, hint.OneOf(s.Format, Formats()))
 	}
 	wrong = append(wrong, adapters.Joined(err)...)
 	if len(wrong) == 0 {

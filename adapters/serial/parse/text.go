@@ -12,7 +12,7 @@ import (
 	"unsafe"
 
 	"gateway/adapters"
-	"gateway/adapters/decode"
+	"gateway/adapters/hint"
 )
 
 // Type is what a text stands for.
@@ -51,14 +51,7 @@ func (t *Text) prepare() error {
 		t.Type = Number
 	}
 	if !slices.Contains(Types(), t.Type) {
-		names := make([]string, 0, len(Types()))
-		for _, n := range Types() {
-			names = append(names, string(n))
-		}
-		if near, ok := decode.Nearest(string(t.Type), names); ok {
-			return fmt.Errorf("type %q is unknown; did you mean %q?", t.Type, near)
-		}
-		return fmt.Errorf("type %q is unknown; there are %s", t.Type, strings.Join(names, ", "))
+		return fmt.Errorf("type %q is unknown%s", t.Type, hint.OneOf(t.Type, Types()))
 	}
 	for _, x := range []float64{t.Scale, t.Offset} {
 		if math.IsNaN(x) || math.IsInf(x, 0) {
