@@ -6,7 +6,7 @@ import (
 )
 
 // Backoff says how long to wait between attempts to connect: from Min, doubled each time, at most
-// Max, each pause shortened by up to a half at random so that a fleet does not come back in step.
+// Max, which is at least Min, each pause shortened by up to a half at random so that a fleet does not come back in step.
 // It starts over once a connection has lasted for Healthy, not before: a server that accepts and
 // then throws out is not asked again at once for ever.
 type Backoff struct {

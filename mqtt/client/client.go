@@ -24,6 +24,7 @@ type Client struct {
 	slots chan struct{} // one for each message that Publish took and that is not done
 	over  chan struct{} // closed when Run ends
 
+	auth  auth
 	inbox *inbox
 	turn  chan struct{} // holds a value while a message is handled and acknowledged
 
@@ -54,7 +55,7 @@ func New(o Options) (*Client, error) {
 	c := &Client{
 		opt: o, log: o.Logger, id: o.ClientID,
 		slots: make(chan struct{}, o.MaxUnacked), over: make(chan struct{}),
-		inbox: newInbox(), turn: make(chan struct{}, 1), out: newOutbox(), in: map[uint16]*exchange{},
+		auth: newAuth(o.Auth), inbox: newInbox(), turn: make(chan struct{}, 1), out: newOutbox(), in: map[uint16]*exchange{},
 	}
 	for _, s := range o.URLs {
 		u, err := parseURL(s)
@@ -225,12 +226,12 @@ func (c *Client) connectForever(ctx context.Context) {
 		if established {
 			c.attach(l)
 			c.report(l.state)
-			c.log.Info("mqtt client: connected", "url", u.Redacted(), "version", l.v, "session", l.state.SessionPresent)
+			c.log.Info("mqtt client: connected", "url", shown(u), "version", l.v, "session", l.state.SessionPresent)
 			err = l.serve(ctx)
 		}
 		if ctx.Err() != nil {
 			if established {
-				c.report(State{URL: u.Redacted(), Since: time.Now(), Err: ErrClosed})
+				c.report(State{URL: shown(u), Since: time.Now(), Err: ErrClosed})
 			}
 			return
 		}
@@ -244,7 +245,7 @@ func (c *Client) connectForever(ctx context.Context) {
 			}
 		}
 		failures++
-		st := State{URL: u.Redacted(), Since: time.Now(), Err: err, Reason: reasonOf(err), Attempt: failures}
+		st := State{URL: shown(u), Since: time.Now(), Err: err, Reason: reasonOf(err), Attempt: failures}
 		// 3.1.1 has no word for it: thrown out soon after having been let in, time and again.
 		thrown := st.Reason == mqtt.SessionTakenOver || established && !lasted && isClosed(err)
 		switch {

@@ -50,59 +50,64 @@ func (c *Client) connect(ctx context.Context, u *url.URL, spoken *mqtt.Version) 
 
 var errSilent = errors.New("server hung up instead of answering CONNECT")
 
-func (c *Client) attempt(ctx context.Context, u *url.URL, v mqtt.Version) (l *link, err error) {
+func (c *Client) attempt(ctx context.Context, u *url.URL, v mqtt.Version) (*link, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.opt.ConnectTimeout, fmt.Errorf("no answer within %v", c.opt.ConnectTimeout))
 	defer cancel()
 	nc, err := c.dial(ctx, u)
 	if err != nil {
-		return nil, fmt.Errorf("mqtt client: %s: %w", u.Redacted(), err)
+		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+			err = fmt.Errorf("%w (%w)", cause, err)
+		}
+		return nil, fmt.Errorf("mqtt client: %s: %w", shown(u), err)
 	}
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
-	defer func() {
-		if !stop() && err == nil {
-			err = context.Cause(ctx)
-		}
-		if err != nil {
-			nc.Close()
-			if cause := context.Cause(ctx); cause != nil {
-				err = cause
-			}
-			l, err = nil, fmt.Errorf("mqtt client: %s: %w", u.Redacted(), err)
-		}
-	}()
-	l = newLink(c, nc, v)
-	req := c.connectPacket(u, v)
+	l := newLink(c, nc, v)
+	err = l.introduce(ctx, u)
+	if e, ok := errors.AsType[*packet.Error](err); ok {
+		l.sendDisconnect(e.Code) // what the server did wrong is told to it before we hang up [MQTT-4.13.1-1]
+	}
+	if !stop() {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("mqtt client: %s: %w", shown(u), err)
+	}
+	return l, nil
+}
+
+// introduce exchanges CONNECT and CONNACK.
+func (l *link) introduce(ctx context.Context, u *url.URL) error {
+	c := l.c
+	req := c.connectPacket(u, l.v)
 	if c.opt.Auth != nil {
-		data, err := c.opt.Auth.Start(ctx)
-		if err != nil {
-			return nil, err
-		}
-		req.Properties.SetAuthMethod(c.opt.Auth.Method())
-		if data != nil {
-			req.Properties.SetAuthData(data)
+		if err := c.auth.start(ctx, &req.Properties); err != nil {
+			return err
 		}
 	}
 	if err := l.send(req); err != nil {
-		return nil, err
+		return err
 	}
 	ack, err := l.connack(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if ack.Code.IsError() {
 		detail := ack.Properties.ReasonString
 		if s := ack.Properties.ServerReference; s != "" {
 			detail += " (server reference " + s + ")"
 		}
-		return nil, &mqtt.ReasonError{Op: "connect", Code: ack.Code, Detail: detail}
+		return &mqtt.ReasonError{Op: "connect", Code: ack.Code, Detail: detail}
 	}
 	// A session where a clean one was asked for is not ours [MQTT-3.2.2-2].
 	if ack.SessionPresent && req.CleanStart {
-		l.sendDisconnect(mqtt.ProtocolError)
-		return nil, errors.New("server resumed a session although a clean start was asked for")
+		return wrong(packet.CONNACK, "MQTT-3.2.2-2", "server resumed a session although a clean start was asked for")
+	}
+	if n := ack.Properties.MaximumPacketSize; ack.Properties.Has(packet.PropMaximumPacketSize) && n < leastPacket {
+		return fmt.Errorf("server takes packets of at most %d bytes, and an acknowledgement has up to %d", n, leastPacket)
 	}
 	l.agree(u, req, ack)
-	return l, nil
+	return nil
 }
 
 func (c *Client) connectPacket(u *url.URL, v mqtt.Version) *packet.Connect {
@@ -163,6 +168,9 @@ func seconds32(d time.Duration) uint32 {
 	return uint32(min(s, math.MaxUint32)) // which means never where it is an expiry
 }
 
+// leastPacket is the size in bytes of the largest acknowledgement that we send.
+const leastPacket = 5
+
 // connack reads up to CONNACK and answers the AUTH packets before it [MQTT-4.12.0-2].
 func (l *link) connack(ctx context.Context) (*packet.Connack, error) {
 	for {
@@ -179,9 +187,9 @@ func (l *link) connack(ctx context.Context) (*packet.Connack, error) {
 			if err := ack.Decode(f, l.v); err != nil {
 				return nil, err
 			}
-			if a := l.c.opt.Auth; a != nil && !ack.Code.IsError() {
-				if err := a.Finish(ctx, ack.Properties.AuthData); err != nil {
-					return nil, fmt.Errorf("authentication: %w", err)
+			if l.c.opt.Auth != nil && !ack.Code.IsError() {
+				if err := l.c.auth.finish(ctx, f.Type, &ack.Properties); err != nil {
+					return nil, err
 				}
 			}
 			return ack, nil
@@ -190,62 +198,9 @@ func (l *link) connack(ctx context.Context) (*packet.Connack, error) {
 				return nil, err
 			}
 		default:
-			l.sendDisconnect(mqtt.ProtocolError)
-			return nil, fmt.Errorf("server answered CONNECT with %v", f.Type)
+			return nil, wrong(f.Type, "MQTT-3.2.0-1", "server answers CONNECT with something else than CONNACK")
 		}
 	}
-}
-
-// authenticate answers one AUTH packet (4.12).
-func (l *link) authenticate(ctx context.Context, f packet.Frame) error {
-	var in packet.Auth
-	if err := in.Decode(f, l.v); err != nil {
-		return err
-	}
-	a := l.c.opt.Auth
-	if !in.Properties.Has(packet.PropAuthMethod) || in.Properties.AuthMethod != a.Method() {
-		return &packet.Error{Code: mqtt.ProtocolError, Type: packet.AUTH, Statement: "MQTT-4.12.0-5", Detail: "authentication method is not the one of CONNECT"}
-	}
-	switch in.Code {
-	case mqtt.ContinueAuthentication:
-		data, err := a.Continue(ctx, in.Properties.AuthData)
-		if err != nil {
-			return fmt.Errorf("authentication: %w", err)
-		}
-		out := &packet.Auth{Code: mqtt.ContinueAuthentication}
-		out.Properties.SetAuthMethod(a.Method())
-		if data != nil {
-			out.Properties.SetAuthData(data)
-		}
-		return l.queue(out)
-	case mqtt.Success:
-		if err := a.Finish(ctx, in.Properties.AuthData); err != nil {
-			return fmt.Errorf("authentication: %w", err)
-		}
-		return nil
-	}
-	return &packet.Error{Code: mqtt.ProtocolError, Type: packet.AUTH, Statement: "MQTT-4.12.0-2", Detail: "server asks to re-authenticate"}
-}
-
-// Reauthenticate begins a new exchange on the connection that is there (4.12.1). Whether it ends well
-// is seen by Authenticator.Finish, or by the server closing the connection.
-func (c *Client) Reauthenticate(ctx context.Context) error {
-	c.mu.Lock()
-	l := c.link
-	c.mu.Unlock()
-	if c.opt.Auth == nil || l == nil || l.v != mqtt.V5 {
-		return errors.New("mqtt client: re-authentication needs Options.Auth and a connection of 5.0")
-	}
-	data, err := c.opt.Auth.Start(ctx)
-	if err != nil {
-		return fmt.Errorf("mqtt client: authentication: %w", err)
-	}
-	p := &packet.Auth{Code: mqtt.ReAuthenticate}
-	p.Properties.SetAuthMethod(c.opt.Auth.Method())
-	if data != nil {
-		p.Properties.SetAuthData(data)
-	}
-	return l.queue(p)
 }
 
 // agree takes over what CONNACK says.
@@ -297,7 +252,7 @@ func (l *link) agree(u *url.URL, req *packet.Connect, ack *packet.Connack) {
 	server := *q
 	server.AuthData = nil // aliases the reader's buffer
 	l.state = State{
-		Connected: true, URL: u.Redacted(), Since: time.Now(), Version: l.v, SessionPresent: ack.SessionPresent, ClientID: id,
+		Connected: true, URL: shown(u), Since: time.Now(), Version: l.v, SessionPresent: ack.SessionPresent, ClientID: id,
 		KeepAlive: l.keepAlive, ReceiveMaximum: receive, MaxPacket: q.MaximumPacketSize, Server: server,
 	}
 }

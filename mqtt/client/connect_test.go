@@ -95,20 +95,6 @@ func TestWhatTheServerSaysItHas(t *testing.T) {
 	}
 }
 
-// Who the server is, is asked only where it has let us in; a refusal is told as the server put it.
-func TestARefusalEndsAuthentication(t *testing.T) {
-	auth := &scram{}
-	run(t, Options{Version: mqtt.V5, Auth: auth}, func(t *testing.T, b *bench) {
-		b.accept(packet.Connack{Code: mqtt.NotAuthorized})
-		if st := b.state(); st.Reason != mqtt.NotAuthorized {
-			t.Errorf("%+v", st)
-		}
-		if got := strings.Join(auth.steps, ", "); got != "start" {
-			t.Error(got)
-		}
-	})
-}
-
 func TestOptionsThatCannotBe(t *testing.T) {
 	long := strings.Repeat("x", mqtt.MaxString+1)
 	for want, o := range map[string]Options{
@@ -191,6 +177,52 @@ func TestAcknowledgementBeforeItIsSentAgain(t *testing.T) {
 		s.send(&packet.Puback{ID: 2})
 		s.expect(again(pub(2, 3, "c")))
 		b.expectDone("a", "b")
+	})
+}
+
+// A server that has the message and says so before it was asked again is believed: PUBLISH after the PUBREL would be another
+// message to it [MQTT-4.3.3-6].
+func TestReceiptBeforeItIsSentAgain(t *testing.T) {
+	run(t, Options{Version: mqtt.V5, SessionExpiry: time.Hour}, func(t *testing.T, b *bench) {
+		s, _ := b.accept(packet.Connack{})
+		b.publish(1, "a")
+		b.publish(2, "b")
+		b.publish(2, "c")
+		s.expect(pub(1, 1, "a"), pub(2, 2, "b"), pub(2, 3, "c"))
+		s.close()
+		ack := packet.Connack{SessionPresent: true}
+		ack.Properties.SetReceiveMaximum(1)
+		s, _ = b.accept(ack)
+		s.expect(again(pub(1, 1, "a")))
+		s.send(&packet.Pubrec{ID: 2}, &packet.Pubrec{ID: 3, Code: mqtt.QuotaExceeded}) // a refusal is none before it is asked
+		s.send(&packet.Puback{ID: 1})
+		s.expect(&packet.Pubrel{ID: 2}, again(pub(2, 3, "c")))
+		s.send(&packet.Pubcomp{ID: 2}, &packet.Pubrec{ID: 3})
+		s.expect(&packet.Pubrel{ID: 3})
+		s.send(&packet.Pubcomp{ID: 3})
+		b.expectDone("a", "b", "c")
+	})
+}
+
+// A server that has become less able refuses what it may have half of: PUBREL ends that before the identifier is another
+// message's, which would be taken for the same again.
+func TestLessTakenThanBefore(t *testing.T) {
+	run(t, Options{Version: mqtt.V5, SessionExpiry: time.Hour}, func(t *testing.T, b *bench) {
+		s, _ := b.accept(packet.Connack{})
+		b.publish(2, "a")
+		b.publish(1, "b")
+		s.expect(pub(2, 1, "a"), pub(1, 2, "b"))
+		s.close()
+		ack := packet.Connack{SessionPresent: true}
+		ack.Properties.SetMaximumQoS(0)
+		s, _ = b.accept(ack)
+		s.expect(&packet.Pubrel{ID: 1})
+		b.expectDone("a: mqtt client: mqtt: publish refused: qos not supported", "b: mqtt client: mqtt: publish refused: qos not supported")
+		s.send(&packet.Pubcomp{ID: 1, Code: mqtt.PacketIDNotFound})
+		s.sync()
+		if st := b.c.Stats(); st.Unacked != 0 || st.Refused != 2 || len(b.c.out.byID) != 0 {
+			t.Errorf("%+v, %d identifiers", st, len(b.c.out.byID))
+		}
 	})
 }
 

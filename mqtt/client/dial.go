@@ -21,8 +21,8 @@ import (
 // parseURL makes the scheme one of mqtt, mqtts, ws, wss, unix and sees to a port.
 func parseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
-	if err != nil {
-		// The error of url.Parse would show a password.
+	if err != nil || u.Opaque != "" {
+		// To say more would be to show a password, perhaps.
 		return nil, errors.New("mqtt client: a URL is not valid; mqtt://host:1883 is the form")
 	}
 	port := ""
@@ -37,19 +37,25 @@ func parseURL(s string) (*url.URL, error) {
 		port = "443"
 	case "unix", "mqtt+unix":
 		if u.Scheme = "unix"; u.Path == "" {
-			return nil, fmt.Errorf("mqtt client: %s: no path of a socket; unix:///run/mqtt.sock is the form", u.Redacted())
+			return nil, fmt.Errorf("mqtt client: %s: no path of a socket; unix:///run/mqtt.sock is the form", shown(u))
 		}
 		return u, nil
 	default:
-		return nil, fmt.Errorf("mqtt client: %s: scheme %q is none of mqtt, mqtts, ws, wss, unix", u.Redacted(), u.Scheme)
+		return nil, fmt.Errorf("mqtt client: %s: scheme %q is none of mqtt, mqtts, ws, wss, unix", shown(u), u.Scheme)
 	}
 	if u.Hostname() == "" {
-		return nil, fmt.Errorf("mqtt client: %s: no host", u.Redacted())
+		return nil, fmt.Errorf("mqtt client: %s: no host", shown(u))
 	}
 	if u.Port() == "" {
 		u.Host = net.JoinHostPort(u.Hostname(), port)
 	}
 	return u, nil
+}
+
+// shown is a URL without what may be a secret: a user name is one where a server goes by tokens, and a query where it goes
+// by signed URLs.
+func shown(u *url.URL) string {
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }
 
 // dial opens the connection on which MQTT is spoken.
@@ -107,21 +113,21 @@ func (c *Client) dialRaw(ctx context.Context, u *url.URL) (net.Conn, error) {
 	case "socks5", "socks5h":
 		d, err := proxy.FromURL(via, dialer(dial))
 		if err != nil {
-			return nil, fmt.Errorf("proxy %s: %w", via.Redacted(), err)
+			return nil, fmt.Errorf("proxy %s: %w", shown(via), err)
 		}
 		nc, err := d.(proxy.ContextDialer).DialContext(ctx, "tcp", u.Host)
 		if err != nil {
-			return nil, fmt.Errorf("proxy %s: %w", via.Redacted(), err)
+			return nil, fmt.Errorf("proxy %s: %w", shown(via), err)
 		}
 		return nc, nil
 	case "http", "https":
 		nc, err := c.tunnel(ctx, dial, via, u.Host)
 		if err != nil {
-			return nil, fmt.Errorf("proxy %s: %w", via.Redacted(), err)
+			return nil, fmt.Errorf("proxy %s: %w", shown(via), err)
 		}
 		return nc, nil
 	}
-	return nil, fmt.Errorf("proxy %s: scheme is none of http, https, socks5", via.Redacted())
+	return nil, fmt.Errorf("proxy %s: scheme is none of http, https, socks5", shown(via))
 }
 
 type dialer func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -133,6 +139,9 @@ func (d dialer) Dial(network, addr string) (net.Conn, error) {
 func (d dialer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	return d(ctx, network, addr)
 }
+
+// maxAnswer bounds what an HTTP proxy may say before it lets us through, in bytes.
+const maxAnswer = 64 << 10
 
 // tunnel asks an HTTP proxy for a connection to addr (RFC 9110, 9.3.6).
 func (c *Client) tunnel(ctx context.Context, dial dialer, via *url.URL, addr string) (net.Conn, error) {
@@ -164,7 +173,7 @@ func (c *Client) tunnel(ctx context.Context, dial dialer, via *url.URL, addr str
 		return nil, err
 	}
 	// The server does not speak before CONNECT, so nothing of its can be in the reader's buffer.
-	resp, err := http.ReadResponse(bufio.NewReaderSize(nc, 1024), req)
+	resp, err := http.ReadResponse(bufio.NewReaderSize(io.LimitReader(nc, maxAnswer), 1024), req)
 	if err != nil {
 		nc.Close()
 		return nil, err

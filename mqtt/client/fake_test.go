@@ -21,7 +21,8 @@ import (
 type fake struct {
 	t     *testing.T
 	conns chan *fakeConn
-	down  chan struct{} // while it holds a value, dialling fails
+	down  chan struct{}           // while it holds a value, dialling fails
+	wrap  func(net.Conn) net.Conn // nil, or what the client gets instead; set before the connection is accepted
 }
 
 func newFake(t *testing.T) *fake {
@@ -35,6 +36,9 @@ func (f *fake) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	ours, theirs := net.Pipe()
 	select {
 	case f.conns <- &fakeConn{t: f.t, nc: ours, r: packet.NewReader(ours, 0, nil), addr: addr}:
+		if f.wrap != nil {
+			return f.wrap(theirs), nil
+		}
 		return theirs, nil
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)

@@ -111,6 +111,28 @@ func TestServerThatAcknowledgesNothing(t *testing.T) {
 	})
 }
 
+// Nor is one kept that leaves the second half of an exchange of QoS 2 unanswered, which is not counted against its receive
+// maximum.
+func TestServerThatNeverCompletes(t *testing.T) {
+	run(t, Options{KeepAlive: 20 * time.Second, SessionExpiry: time.Hour}, func(t *testing.T, b *bench) {
+		s, _ := b.accept(packet.Connack{})
+		b.publish(2, "a")
+		s.expect(pub(2, 1, "a"))
+		s.send(&packet.Pubrec{ID: 1})
+		s.expect(&packet.Pubrel{ID: 1})
+		s.close()
+		for range 2 {
+			s, _ = b.accept(packet.Connack{SessionPresent: true})
+			start := time.Now()
+			s.expect(&packet.Pubrel{ID: 1})
+			s.pong()
+			if d := time.Since(start); d < 90*time.Second || d > 105*time.Second {
+				t.Errorf("left after %v", d)
+			}
+		}
+	})
+}
+
 // pong answers pings, and nothing else, until the connection ends.
 func (c *fakeConn) pong() {
 	c.nc.SetReadDeadline(time.Time{})
@@ -138,7 +160,11 @@ func TestServerThatSkipsAMessage(t *testing.T) {
 			s.send(&packet.Puback{ID: id})
 			b.expectDone("x")
 		}
+		start := time.Now()
 		s, _ = b.accept(packet.Connack{SessionPresent: true})
+		if d := time.Since(start); d > time.Second {
+			t.Errorf("left %v after the acknowledgement that skipped it for too long", d)
+		}
 		s.expect(again(pub(1, 1, "skipped")))
 	})
 }
@@ -301,6 +327,19 @@ func TestSessionOfAnEarlierProcess(t *testing.T) {
 		s.expect(&packet.Pubrel{ID: 1})
 		s.send(&packet.Pubcomp{ID: 1}, &packet.Puback{ID: 2})
 		b.expectDone("a", "b")
+		// Nor does an identifier whose first exchange of ours is over need such care again.
+		b.c.mu.Lock()
+		b.c.out.lastID = 0
+		b.c.mu.Unlock()
+		b.publish(2, "a2")
+		s.expect(pub(2, 1, "a2"))
+		s.send(&packet.Pubrec{ID: 1})
+		s.expect(&packet.Pubrel{ID: 1})
+		s.send(&packet.Pubcomp{ID: 1})
+		b.expectDone("a2")
+		b.c.mu.Lock()
+		b.c.out.lastID = 2
+		b.c.mu.Unlock()
 		s.close()
 		// A session of our own needs no such care.
 		s, _ = b.accept(packet.Connack{})

@@ -65,6 +65,7 @@ type link struct {
 	ping     bool          // a PINGREQ is to be written
 	acked    time.Duration // since start: when the server last acknowledged something, or had nothing to
 	unacked  int           // QoS 1 and 2 messages received and not acknowledged
+	reauth   bool          // an exchange that Reauthenticate began is under way
 	stopping bool
 	final    []byte // the last packet to write
 
@@ -208,7 +209,7 @@ func (l *link) watch(asked bool) bool {
 	if l.writing.Load() {
 		l.acked = now // it cannot acknowledge yet what it is being sent
 	}
-	idle := l.ackTimeout > 0 && l.c.out.inflight > 0 && now-l.acked >= l.ackTimeout
+	idle := l.ackTimeout > 0 && l.c.out.owed() && now-l.acked >= l.ackTimeout
 	l.c.mu.Unlock()
 	if asked && pinged > 0 && read >= pinged {
 		asked = false
@@ -237,7 +238,8 @@ func (l *link) watch(asked bool) bool {
 	return asked
 }
 
-// stop makes the writer say DISCONNECT after what waits already, and nothing else.
+// stop makes the writer say DISCONNECT after what waits already, and nothing else. The caller is to end the link once the
+// server has had the time to close it.
 func (l *link) stop(code mqtt.ReasonCode) {
 	l.c.mu.Lock()
 	if !l.stopping && (l.v == mqtt.V5 || code == mqtt.Success) {

@@ -91,7 +91,7 @@ type Will struct {
 }
 
 // An Authenticator does enhanced authentication (4.12), such as SCRAM. Its methods are called in
-// turn, never at once; Start begins a new exchange.
+// turn, never at once; Start begins a new exchange. What they are given is valid until they return.
 type Authenticator interface {
 	Method() string
 	Start(ctx context.Context) (data []byte, err error)
@@ -121,6 +121,7 @@ func (o *Options) defaults() error {
 	def(&o.Backoff.Min, 250*time.Millisecond)
 	def(&o.Backoff.Max, 4*time.Second)
 	def(&o.Backoff.Healthy, 10*time.Second)
+	o.Backoff.Max = max(o.Backoff.Max, o.Backoff.Min)
 	if o.KeepAlive < 0 {
 		o.KeepAlive = 0
 	}
@@ -166,6 +167,11 @@ func (o *Options) defaults() error {
 		return errors.New("mqtt client: enhanced authentication needs version 5.0")
 	case o.MaxUnacked < 1 || o.MaxInflight < 1 || o.MaxQueuedBytes < 1:
 		return errors.New("mqtt client: a limit is negative")
+	case min(o.ConnectTimeout, o.WriteTimeout, o.SessionExpiry, o.Backoff.Min, o.Backoff.Max, o.Backoff.Healthy) < 0:
+		return errors.New("mqtt client: a timeout, a pause or the session expiry is negative")
+	}
+	if err := checkUser(o.User); err != nil {
+		return fmt.Errorf("mqtt client: %w", err)
 	}
 	if w := o.Will; w != nil {
 		if err := check(&w.Message); err != nil {
@@ -193,7 +199,11 @@ func check(m *mqtt.Message) error {
 	case len(m.CorrelationData) > mqtt.MaxString:
 		return errors.New("mqtt: correlation data is longer than 65535 bytes")
 	}
-	for _, u := range m.User {
+	return checkUser(m.User)
+}
+
+func checkUser(properties []mqtt.UserProperty) error {
+	for _, u := range properties {
 		if !mqtt.ValidString(u.Name) || !mqtt.ValidString(u.Value) {
 			return errors.New("mqtt: user property is not valid UTF-8 of at most 65535 bytes")
 		}

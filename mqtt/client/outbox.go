@@ -73,6 +73,18 @@ func (b *outbox) push(o *outgoing) {
 	b.n++
 }
 
+// sending notes that the first unsent one goes out now, at a second of the connection, and tells whether it is the only one
+// that the server owes an answer.
+func (b *outbox) sending(at uint32) (only bool) {
+	o := b.unsent
+	o.sent, o.sentAt = true, at
+	b.unsent = o.next
+	return o == b.head
+}
+
+// owed tells whether the server owes an answer.
+func (b *outbox) owed() bool { return b.head != b.unsent }
+
 // remove takes a message out and frees its identifier.
 func (b *outbox) remove(o *outgoing) {
 	if b.unsent == o {
@@ -93,7 +105,6 @@ func (b *outbox) remove(o *outgoing) {
 		delete(b.byID, o.id)
 	}
 	if o.counted {
-		o.counted = false
 		b.inflight--
 		if o.qos == mqtt.ExactlyOnce {
 			b.inflight2--
@@ -121,22 +132,16 @@ func (b *outbox) newID() uint16 {
 // restart prepares for a new connection: with the session kept, what was sent goes again under its
 // identifier [MQTT-4.4.0-1]; otherwise all of it is new.
 func (b *outbox) restart(present bool) {
-	clear(b.requests)
 	b.inflight, b.inflight2 = 0, 0
 	for o := b.head; o != nil; {
 		next := o.next
 		o.sent, o.counted = false, false
 		switch {
-		case o.m == nil && (!present || !o.released && o.qos != mqtt.ExactlyOnce):
-			b.remove(o)
+		case present:
 		case o.m == nil:
-			// The server may hold the first half of a withdrawn exchange: PUBREL ends it, whether or not
-			// it does, before the identifier is used for another message.
-			o.released = true
-		case !present:
-			if o.id != 0 {
-				delete(b.byID, o.id)
-			}
+			b.remove(o) // withdrawn, and nobody knows of it
+		case o.id != 0:
+			delete(b.byID, o.id)
 			o.id, o.released = 0, false
 		}
 		o = next
@@ -144,22 +149,28 @@ func (b *outbox) restart(present bool) {
 	b.unsent = b.head
 }
 
-// withdraw takes all messages out and returns them. Identifiers that the server may still answer stay
-// in use until it has or the connection ends.
+// withdraw takes all messages out and returns them.
 func (b *outbox) withdraw() []*outgoing {
 	all := make([]*outgoing, 0, b.n)
 	for o := b.head; o != nil; {
 		next := o.next
 		if o.m != nil {
-			all = append(all, &outgoing{m: o.m, done: o.done})
-			if o.id == 0 {
-				b.remove(o)
-			} else {
-				o.m, o.done = nil, nil
-				b.n--
-			}
+			all = append(all, b.giveBack(o))
 		}
 		o = next
 	}
 	return all
+}
+
+// giveBack takes a message out and returns it. An identifier that the server may still answer stays in use until it has or
+// the connection ends, and one under which it may hold half an exchange until PUBREL has ended that.
+func (b *outbox) giveBack(o *outgoing) *outgoing {
+	back := &outgoing{m: o.m, done: o.done}
+	if o.id == 0 {
+		b.remove(o)
+	} else {
+		o.m, o.done = nil, nil
+		b.n--
+	}
+	return back
 }

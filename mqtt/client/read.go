@@ -97,7 +97,6 @@ func (l *link) received(f packet.Frame) error {
 		return err
 	}
 	in := incoming{m: p.Message(), id: p.ID, link: l}
-	in.m.Topic = p.Topic
 	in.m.Payload = bytes.Clone(p.Payload)
 	in.m.CorrelationData = bytes.Clone(in.m.CorrelationData)
 	in.m.User = slices.Clone(in.m.User)
@@ -258,7 +257,7 @@ func (l *link) complete(o *outgoing, code mqtt.ReasonCode, p *packet.Properties)
 	c := l.c
 	l.acked = time.Duration(l.lastRead.Load())
 	// What was sent long before is passed over; only a new connection may send it again [MQTT-4.4.0-1].
-	skipped := l.ackTimeout > 0 && c.out.head.counted && time.Duration(o.sentAt-c.out.head.sentAt)*time.Second >= l.ackTimeout
+	skipped := l.ackTimeout > 0 && time.Duration(o.sentAt-c.out.head.sentAt)*time.Second >= l.ackTimeout
 	blocked := c.out.unsent != nil
 	c.out.remove(o)
 	var err error
@@ -290,6 +289,12 @@ func (l *link) pubrec(f packet.Frame) error {
 	c.mu.Lock()
 	o := c.out.byID[p.ID]
 	switch {
+	case o != nil && !o.sent && o.qos == mqtt.ExactlyOnce && !p.Code.IsError() && !c.out.doubtful(p.ID):
+		// Said before it was asked again on this connection. It has the message: to send that again after the PUBREL
+		// would make it another one.
+		o.released = true
+		c.mu.Unlock()
+		return nil
 	case o == nil || !o.sent:
 		defer c.mu.Unlock()
 		if p.Code.IsError() {

@@ -10,7 +10,7 @@ import (
 // State tells what became of a connection.
 type State struct {
 	Connected bool
-	URL       string // without user and password
+	URL       string // without user, password and query
 	Since     time.Time
 	Attempt   int // failures in a row so far; 0 while all is well
 

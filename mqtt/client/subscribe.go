@@ -200,11 +200,16 @@ func (l *link) suback(f packet.Frame) error {
 		return wrong(f.Type, "MQTT-3.9.3-1", "number of reason codes is not that of the filters")
 	}
 	for i, s := range r.subs {
+		refused := p.Codes[i].IsError()
+		if r.again {
+			if refused { // perhaps it, or another of the URLs, grants it the next time
+				c.log.Error("mqtt client: server refuses a subscription that it had granted", "url", l.state.URL, "filter", s.Filter, "reason", p.Codes[i].String())
+			}
+			continue
+		}
 		c.subs = slices.DeleteFunc(c.subs, func(x mqtt.Subscription) bool { return x.Filter == s.Filter })
-		if !p.Codes[i].IsError() {
+		if !refused {
 			c.subs = append(c.subs, s)
-		} else if r.again {
-			c.log.Error("mqtt client: server refuses a subscription that it had granted", "url", l.state.URL, "filter", s.Filter, "reason", p.Codes[i].String())
 		}
 	}
 	r.finish(p.Codes, nil)

@@ -2,6 +2,7 @@ package client
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -9,8 +10,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -21,6 +24,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"gateway/mqtt"
@@ -280,6 +284,10 @@ func TestWebSocket(t *testing.T) {
 	// The user of a URL is MQTT's, not HTTP's.
 	must(t, deliver(t, Options{URLs: []string{"ws" + strings.Replace(s.URL, "http://", "://alice:secret@", 1) + "/mqtt"}, Header: header}))
 	refused(t, deliver(t, Options{URLs: []string{"ws" + strings.TrimPrefix(s.URL, "http") + "/other"}, Header: header}), "404")
+	// Nor is another place followed, for the header may be a secret.
+	moved := httptest.NewServer(http.RedirectHandler(s.URL+"/mqtt", http.StatusTemporaryRedirect))
+	defer moved.Close()
+	refused(t, deliver(t, Options{URLs: []string{"ws" + strings.TrimPrefix(moved.URL, "http") + "/mqtt"}, Header: header}), "307")
 
 	// A server that does not agree on the subprotocol speaks something else [MQTT-6.0.0-4].
 	other := wsServer(t)
@@ -293,6 +301,101 @@ func TestWebSocket(t *testing.T) {
 	wss := "wss" + strings.TrimPrefix(secure.URL, "https") + "/mqtt"
 	must(t, deliver(t, Options{URLs: []string{wss}, Header: header, TLS: &tls.Config{RootCAs: pool}}))
 	refused(t, deliver(t, Options{URLs: []string{wss}, Header: header}), "certificate")
+}
+
+// A handshake that never ends, of whatever transport, ends with the connect timeout, which the error tells.
+func TestHandshakesThatNeverEnd(t *testing.T) {
+	via := func(s string) func(*url.URL) (*url.URL, error) {
+		return func(*url.URL) (*url.URL, error) { return url.Parse(s) }
+	}
+	for name, o := range map[string]Options{
+		"mqtt":  {URLs: []string{"mqtt://server"}, Proxy: noProxy},
+		"mqtts": {URLs: []string{"mqtts://server"}, Proxy: noProxy},
+		"ws":    {URLs: []string{"ws://server"}, Proxy: noProxy},
+		"wss":   {URLs: []string{"wss://server"}, Proxy: noProxy},
+		"http":  {URLs: []string{"mqtt://server"}, Proxy: via("http://proxy")},
+		"https": {URLs: []string{"mqtt://server"}, Proxy: via("https://proxy")},
+		"socks": {URLs: []string{"mqtt://server"}, Proxy: via("socks5://proxy")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o.ConnectTimeout = 7 * time.Second
+				o.Dial = func(context.Context, string, string) (net.Conn, error) {
+					ours, theirs := net.Pipe()
+					go io.Copy(io.Discard, ours) // it takes everything and says nothing
+					return theirs, nil
+				}
+				failed := make(chan error, 1)
+				o.OnState = func(s State) {
+					select {
+					case failed <- s.Err:
+					default:
+					}
+				}
+				c, err := New(o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				ended := make(chan error)
+				start := time.Now()
+				go func() { ended <- c.Run(ctx) }()
+				// What speaks SOCKS keeps to the time by itself, and says so in its own words.
+				if err := <-failed; !strings.Contains(err.Error(), "no answer within 7s") && !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(start) != 7*time.Second {
+					t.Errorf("after %v: %v", time.Since(start), err)
+				}
+				// Nor does it hold up the end.
+				time.Sleep(time.Second)
+				start = time.Now()
+				cancel()
+				if <-ended; time.Since(start) != 0 {
+					t.Errorf("Run takes %v to end", time.Since(start))
+				}
+			})
+		})
+	}
+}
+
+// A user name may be a token, and a query a signature: neither gets into a log or an error.
+func TestSecretsInURLsAreNotShown(t *testing.T) {
+	for _, s := range []string{"mqtt:token:secret@h", "http://token:secret@h", "mqtt://token:secret@", "unix://token:secret@", "mqtt://token:secret@h:port"} {
+		if _, err := New(Options{URLs: []string{s}}); err == nil || strings.Contains(err.Error(), "token") || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", s, err)
+		}
+	}
+	var log bytes.Buffer
+	for _, scheme := range []string{"mqtt", "ws"} {
+		run(t, Options{URLs: []string{scheme + "://token:secret@server:1/p?q=secret"}, Logger: slog.New(slog.NewTextHandler(&log, nil))}, func(t *testing.T, b *bench) {
+			s := <-b.conns
+			s.close()
+			if st := b.state(); st.URL != scheme+"://server:1/p" {
+				t.Error(st.URL)
+			}
+			s = <-b.conns
+			if scheme == "ws" {
+				s.upgrade()
+			}
+			s.next()
+			s.send(&packet.Connack{})
+			if st := b.state(); !st.Connected || st.URL != scheme+"://server:1/p" {
+				t.Error(st.URL)
+			}
+		})
+	}
+	if s := log.String(); strings.Count(s, "not connected") != 2 || strings.Contains(s, "token") || strings.Contains(s, "secret") {
+		t.Error(s)
+	}
+	c, err := New(Options{
+		URLs:  []string{"mqtt://server"},
+		Proxy: func(*url.URL) (*url.URL, error) { return url.Parse("http://token:secret@proxy") },
+		Dial:  func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("connection refused") },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.dial(t.Context(), c.urls[0]); err == nil || err.Error() != "proxy http://proxy: connection refused" {
+		t.Error(err)
+	}
 }
 
 // relay copies both ways until either side ends.
@@ -354,6 +457,16 @@ func TestHTTPProxy(t *testing.T) {
 	must(t, deliver(t, Options{URLs: target, Proxy: via("http://u:p@" + addr)}))
 	refused(t, deliver(t, Options{URLs: target, Proxy: via("http://" + addr)}), "407")
 	refused(t, deliver(t, Options{URLs: target, Proxy: via("ftp://" + addr)}), "none of http, https, socks5")
+	// A proxy that never comes to the point is heard only so long.
+	endless := forwarder(t, func(nc net.Conn) (string, bool) {
+		io.WriteString(nc, "HTTP/1.1 200 OK\r\n")
+		for {
+			if _, err := io.WriteString(nc, "X-More: and more\r\n"); err != nil {
+				return "", false
+			}
+		}
+	})
+	refused(t, deliver(t, Options{URLs: target, Proxy: via("http://" + endless)}), "proxy http://"+endless)
 	ws := wsServer(t, "mqtt")
 	ws.Start()
 	must(t, deliver(t, Options{URLs: []string{"ws" + strings.TrimPrefix(ws.URL, "http") + "/mqtt"}, Header: http.Header{"X-Token": {"t"}}, Proxy: via("http://u:p@" + addr)}))

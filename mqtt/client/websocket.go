@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -29,11 +30,15 @@ func (c *Client) dialWebSocket(ctx context.Context, u *url.URL) (net.Conn, error
 	target := *u
 	target.User = nil // those are MQTT's
 	ws, _, err := websocket.Dial(ctx, target.String(), &websocket.DialOptions{
-		HTTPClient:   &http.Client{Transport: tr},
+		// Another server than the one that was named is for the options to name: the header may be a secret of that one.
+		HTTPClient:   &http.Client{Transport: tr, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 		HTTPHeader:   c.opt.Header,
 		Subprotocols: []string{"mqtt"},
 	})
 	if err != nil {
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			err = e.Err // without the URL, whose query may be a secret
+		}
 		return nil, fmt.Errorf("websocket: %w", err)
 	}
 	if ws.Subprotocol() != "mqtt" {
@@ -53,6 +58,3 @@ type webSocket struct {
 }
 
 func (w *webSocket) Close() error { return w.ws.CloseNow() }
-
-// CloseWrite leaves it to the server to close after DISCONNECT.
-func (w *webSocket) CloseWrite() error { return nil }

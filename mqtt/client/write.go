@@ -47,11 +47,10 @@ func (l *link) write() {
 			l.end(err)
 			return
 		case last:
-			if w, ok := l.nc.(interface{ CloseWrite() error }); ok && w.CloseWrite() == nil {
-				return // the reader waits for the server to close
+			if w, ok := l.nc.(interface{ CloseWrite() error }); ok {
+				w.CloseWrite() // which is no more than a courtesy
 			}
-			l.end(ErrClosed)
-			return
+			return // who called stop knows the reason for the end, and gives the server time to close
 		case len(buf) > 0 || len(done) > 0:
 			continue
 		}
@@ -103,10 +102,13 @@ func (l *link) fill(buf []byte, done []verdict) ([]byte, []verdict) {
 			continue
 		}
 		if o.m == nil || o.released {
-			// PUBREC came on an earlier connection [MQTT-4.4.0-1].
-			o.released, o.sent = true, true
+			// PUBREC came on an earlier connection [MQTT-4.4.0-1]; or the message was withdrawn, and the server may hold it:
+			// PUBREL ends the exchange, whether or not it does, before the identifier is used for another message.
+			o.released = true
 			buf, _ = (&packet.Pubrel{ID: o.id}).Append(buf, l.v) // cannot fail: it has an identifier
-			b.unsent = o.next
+			if b.sending(uint32(now / time.Second)) {
+				l.acked = now
+			}
 			continue
 		}
 		if o.qos > 0 && b.inflight >= l.window || o.qos == mqtt.ExactlyOnce && b.inflight2 >= l.window2 {
@@ -127,9 +129,8 @@ func (l *link) fill(buf []byte, done []verdict) ([]byte, []verdict) {
 		var err error
 		if buf, err = l.publish(buf, o, id); err != nil {
 			buf = buf[:before]
-			b.remove(o)
 			l.c.stats.Refused++
-			done = append(done, verdict{o, err})
+			done = append(done, verdict{b.giveBack(o), err})
 			continue
 		}
 		if o.qos == 0 {
@@ -146,44 +147,55 @@ func (l *link) fill(buf []byte, done []verdict) ([]byte, []verdict) {
 		} else {
 			l.c.stats.Resent++
 		}
-		o.sent, o.counted, o.sentAt = true, true, uint32(now/time.Second)
-		if b.inflight++; b.inflight == 1 {
-			l.acked = now
-		}
+		o.counted = true
+		b.inflight++
 		if o.qos == mqtt.ExactlyOnce {
 			b.inflight2++
 		}
-		b.unsent = o.next
+		if b.sending(uint32(now / time.Second)) {
+			l.acked = now
+		}
 	}
 	return buf, done
 }
 
 // publish appends a message, or says why this server cannot take it.
 func (l *link) publish(buf []byte, o *outgoing, id uint16) ([]byte, error) {
-	p, m := &l.pub, o.m
+	m := o.m
 	switch {
 	case m.QoS > l.maxQoS:
 		return buf, refusal("publish", mqtt.QoSNotSupported, "")
 	case m.Retain && l.noRetain:
 		return buf, refusal("publish", mqtt.RetainNotSupported, "")
 	}
-	p.SetMessage(m)
+	alias, known := l.aliases.next(m.Topic)
+	out, err := l.encode(buf, o, id, alias, known)
+	if alias > 0 && !known && len(out)-len(buf) > l.maxPacket {
+		alias = 0 // to name one is what makes it too large
+		out, err = l.encode(buf, o, id, 0, false)
+	}
+	switch {
+	case err != nil:
+		return buf, err
+	case len(out)-len(buf) > l.maxPacket:
+		return buf, refusal("publish", mqtt.PacketTooLarge, "") // [MQTT-3.2.2-15]
+	}
+	l.aliases.sent(m.Topic, alias)
+	return out, nil
+}
+
+// encode appends the PUBLISH of a message, with an alias of its topic, 0 for none, and without the topic where the server
+// knows the alias.
+func (l *link) encode(buf []byte, o *outgoing, id, alias uint16, known bool) ([]byte, error) {
+	p := &l.pub
+	p.SetMessage(o.m)
 	p.ID = id
 	p.Dup = o.id != 0 // sent before [MQTT-3.3.1-1]
-	alias, known := l.aliases.next(m.Topic)
 	if known {
 		p.Topic = ""
 	}
 	if alias > 0 {
 		p.Properties.SetTopicAlias(alias)
 	}
-	before := len(buf)
-	buf, err := p.Append(buf, l.v)
-	if err == nil && len(buf)-before > l.maxPacket {
-		buf, err = buf[:before], refusal("publish", mqtt.PacketTooLarge, "") // [MQTT-3.2.2-15]
-	}
-	if err == nil {
-		l.aliases.sent(m.Topic, alias)
-	}
-	return buf, err
+	return p.Append(buf, l.v)
 }
