@@ -15,6 +15,7 @@ const (
 	kindRecords = 0xA1
 	kindDict    = 0xA2
 	kindEnd     = 0xA3 // the last frame of a journal's snapshot
+	kindPart    = 0xA4 // of a journal's records that are too large for a frame
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -41,7 +42,7 @@ func sealFrame(b []byte, seed uint32, kind byte, delta, synced uint32) {
 // frameLen tells from a frame's header how long the frame is, 0 when this cannot be a header.
 func frameLen(h []byte) int {
 	switch h[4] {
-	case kindRecords, kindDict, kindEnd:
+	case kindRecords, kindDict, kindEnd, kindPart:
 		return frameHeaderLen + int(binary.LittleEndian.Uint32(h[4:])>>8)
 	}
 	return 0

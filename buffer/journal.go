@@ -2,6 +2,7 @@ package buffer
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,7 +22,8 @@ import (
 //
 // Each has a segment header at offset 0 and again at 2048, and frames from 4096 on. A log is zeroed
 // ahead of its end, a retired one is used again as it is. A snapshot gets its name when it is
-// complete and synced.
+// complete and synced. Records that are larger than a frame holds stand in several of their own kind, each of
+// which says how long all are together.
 type Journal struct {
 	fs   FS
 	dir  string
@@ -53,6 +55,7 @@ const (
 	journalStart = 4096
 	leastChunk   = 16 << 10
 	mostChunk    = 256 << 10
+	mostPart     = 8 << 20 // of records that stand in several frames
 	logPrefix    = "log-"
 	snapPrefix   = "snapshot-"
 	snapTemp     = "new-snapshot"
@@ -70,7 +73,8 @@ type Replayed struct {
 	Records int   // handed over
 	Lost    int   // known to be missing, because a frame was damaged or torn
 	Bytes   int64 // of the records
-	// Unreadable counts files without an intact header; how many records they held nobody knows.
+	// Unreadable counts files without an intact header and snapshots without an end; how many records they held
+	// nobody knows.
 	Unreadable int
 }
 
@@ -133,7 +137,7 @@ func (j *Journal) load(replay func([]byte) error) (done Replayed, err error) {
 		path := filepath.Join(j.dir, name)
 		switch n, kind := journalName(name); kind {
 		case logPrefix, snapPrefix:
-			if v := j.version(path); v > formatVersion {
+			if v := j.version(path, n); v > formatVersion {
 				return done, &ErrNewer{path, v}
 			}
 			if kind == logPrefix {
@@ -153,8 +157,14 @@ func (j *Journal) load(replay func([]byte) error) (done Replayed, err error) {
 	slices.Sort(logs)
 	if len(snaps) > 0 {
 		j.snapshot = slices.Max(snaps)
-		if j.snapSize, err = j.replay(j.path(snapPrefix, j.snapshot), replay, &done); err != nil {
+		whole := false
+		path := j.path(snapPrefix, j.snapshot)
+		if j.snapSize, whole, err = j.replay(path, j.snapshot, replay, &done); err != nil {
 			return done, err
+		}
+		if !whole {
+			done.Unreadable++
+			j.log.Warn("the journal's snapshot is damaged: its end is missing", "path", path)
 		}
 	}
 	for _, n := range logs {
@@ -162,7 +172,7 @@ func (j *Journal) load(replay func([]byte) error) (done Replayed, err error) {
 			litter = append(litter, j.path(logPrefix, n))
 			continue
 		}
-		size, err := j.replay(j.path(logPrefix, n), replay, &done)
+		size, _, err := j.replay(j.path(logPrefix, n), n, replay, &done)
 		if err != nil {
 			return done, err
 		}
@@ -191,78 +201,121 @@ func journalName(name string) (n uint64, kind string) {
 	return 0, ""
 }
 
-func (j *Journal) header(f File) (segHeader, bool) {
+// header reads the header of a file that bears a number. An intact one of another number is that of an earlier life: of
+// a log that was used again, whose new header a power cut took.
+func (j *Journal) header(f File, number uint64) (h segHeader, ok bool) {
 	var b [segHeaderLen]byte
 	for _, off := range [...]int64{0, journalStart / 2} {
-		if n, _ := f.ReadAt(b[:], off); n == len(b) {
-			if h, ok := decodeSegHeader(b[:]); ok {
-				return h, true
+		if n, _ := f.ReadAt(b[:], off); n < len(b) {
+			continue
+		}
+		if found, intact := decodeSegHeader(b[:]); intact {
+			if h, ok = found, true; h.number == number {
+				break
 			}
 		}
 	}
-	return segHeader{}, false
+	return h, ok
 }
 
-func (j *Journal) version(path string) uint32 {
+func (j *Journal) version(path string, number uint64) uint32 {
 	f, err := j.fs.Open(path, false)
 	if err != nil {
 		return 0
 	}
 	defer f.Close()
-	h, _ := j.header(f)
+	h, _ := j.header(f, number)
 	return h.version
 }
 
-// replay hands over the records of one file and returns how long its frames are.
-func (j *Journal) replay(path string, fn func([]byte) error, done *Replayed) (int64, error) {
+// replay hands over the records of one file and returns how long its frames are, and whether their end was found,
+// which only a snapshot has.
+func (j *Journal) replay(path string, number uint64, fn func([]byte) error, done *Replayed) (size int64, ended bool, err error) {
 	f, err := j.fs.Open(path, false)
 	if err != nil {
-		return 0, fmt.Errorf("buffer: %w", err)
+		return 0, false, fmt.Errorf("buffer: %w", err)
 	}
 	defer f.Close()
-	size, err := f.Size()
+	end, err := f.Size()
 	if err != nil {
-		return 0, fmt.Errorf("buffer: %w", err)
+		return 0, false, fmt.Errorf("buffer: %w", err)
 	}
-	h, ok := j.header(f)
+	h, ok := j.header(f, number)
+	if ok && h.number != number {
+		return 0, false, nil // nothing of its present life was ever synced
+	}
 	if !ok {
-		if size > 0 {
+		if end > 0 {
 			done.Unreadable++
 			j.log.Warn("a journal file has no intact header", "path", path)
 		}
-		return 0, nil
+		return 0, true, nil // nothing more is to be said of it
 	}
-	sc := scanner{f: f, seed: h.seed(), base: 1, off: journalStart, end: size, expect: 1}
-	end := int64(journalStart)
+	sc := scanner{f: f, seed: h.seed(), base: 1, off: journalStart, end: end, expect: 1}
+	var whole parts
 	for {
 		fr, ok := sc.next()
 		if !ok {
-			break
+			return size, ended, nil
 		}
 		if gap := 1 + uint64(fr.delta) - sc.expect; gap > 0 {
 			done.Lost += int(gap)
 			j.log.Warn("journal records are lost", "path", path, "records", gap, "synced", sc.synced)
 		}
 		sc.expect = 1 + uint64(fr.delta)
-		end = sc.off
-		if fr.kind != kindRecords {
+		size = sc.off - journalStart
+		payload := fr.payload
+		switch fr.kind {
+		case kindRecords:
+		case kindPart:
+			if payload = whole.add(fr); payload == nil {
+				continue
+			}
+		case kindEnd:
+			ended = true
+			continue
+		default:
 			continue
 		}
-		for p := fr.payload; ; {
-			_, data, rest, ok := cutRecord(p)
+		for {
+			_, data, rest, ok := cutRecord(payload)
 			if !ok {
 				break
 			}
-			p = rest
+			payload = rest
 			sc.expect++
 			done.Records++
 			done.Bytes += int64(len(data))
 			if err := fn(data); err != nil {
-				return 0, err
+				return 0, false, err
 			}
 		}
 	}
-	return end - journalStart, nil
+}
+
+// parts puts records together that stand in several frames.
+type parts struct {
+	b     []byte
+	delta uint32 // of the first of them, which all their frames have
+	total uint64 // how long they are together
+}
+
+// add takes a frame and returns the records once they are whole.
+func (p *parts) add(fr frame) []byte {
+	total, n := binary.Uvarint(fr.payload)
+	if n <= 0 {
+		return nil
+	}
+	if fr.delta != p.delta || total != p.total { // the next ones, whatever is missing of those before
+		*p = parts{delta: fr.delta, total: total}
+	}
+	p.b = append(p.b, fr.payload[n:]...)
+	if uint64(len(p.b)) != total {
+		return nil
+	}
+	whole := p.b
+	*p = parts{}
+	return whole
 }
 
 // create starts a file: a spare, or a new one.
@@ -305,37 +358,70 @@ func (j *Journal) create(path, spare string, number uint64) (*journalFile, error
 // is not known, but some at least and not so much that a sync takes long.
 func chunk(length int64) int64 { return min(max(length, leastChunk), mostChunk) }
 
-// append builds one frame of the records and writes it.
+// append writes the records: as one frame, or, where that would be too large, as several.
 func (jf *journalFile) append(buf []byte, kind byte, records [][]byte, ahead bool) ([]byte, error) {
 	buf = append(buf[:0], emptyHeader[:]...)
 	for _, r := range records {
 		buf = appendRecord(buf, 0, r)
 	}
-	if len(buf)-frameHeaderLen > maxPayload || jf.off+int64(len(buf)) > 1<<32-1 {
-		return buf, ErrTooLarge
+	total := len(buf) - frameHeaderLen
+	if total <= maxPayload {
+		if err := jf.write(buf, kind, ahead); err != nil {
+			return buf, err
+		}
+	} else {
+		start := jf.off
+		var part []byte
+		for rest := buf[frameHeaderLen:]; len(rest) > 0; {
+			n := min(len(rest), mostPart)
+			part = binary.AppendUvarint(append(part[:0], emptyHeader[:]...), uint64(total))
+			part = append(part, rest[:n]...)
+			if err := jf.write(part, kindPart, ahead); err != nil {
+				jf.off = start // the next ones take its place
+				return buf, err
+			}
+			rest = rest[n:]
+		}
 	}
+	jf.count += uint32(len(records))
+	return buf, nil
+}
+
+// write writes one frame, for which buf has room in front.
+func (jf *journalFile) write(buf []byte, kind byte, ahead bool) error {
 	end := jf.off + int64(len(buf))
+	if end > 1<<32-1 {
+		return ErrTooLarge
+	}
 	if ahead && end > jf.zeroed {
 		to := end + chunk(end)
 		to -= to % pageSize
 		if err := zeroFill(jf.f, jf.zeroed, to, func() bool { return false }); err != nil {
-			return buf, err
+			return err
 		}
 		jf.zeroed = to
 	}
 	sealFrame(buf, jf.seedv, kind, jf.count, uint32(jf.synced))
 	if _, err := jf.f.WriteAt(buf, jf.off); err != nil {
-		return buf, err
+		return err
 	}
 	jf.off = end
-	jf.count += uint32(len(records))
-	return buf, nil
+	return nil
 }
 
 // begin makes a new log the current one.
 func (j *Journal) begin() error {
+	jf, err := j.next()
+	if err == nil {
+		j.adopt(jf)
+	}
+	return err
+}
+
+// next makes a log that is to be the current one.
+func (j *Journal) next() (*journalFile, error) {
 	if err := j.home.claim(); err != nil {
-		return err
+		return nil, err
 	}
 	j.mu.Lock()
 	spare := j.spare
@@ -343,14 +429,22 @@ func (j *Journal) begin() error {
 	n := j.number + 1
 	j.mu.Unlock()
 	jf, err := j.create(j.path(logPrefix, n), spare, n)
-	j.mu.Lock()
-	defer j.mu.Unlock()
 	if err == nil || errors.Is(err, fs.ErrExist) { // else the number is free still, and the error the same next time
+		j.mu.Lock()
 		j.number = n
+		j.mu.Unlock()
 	}
 	if err != nil {
-		return fmt.Errorf("buffer: journal: %w", err)
+		return nil, fmt.Errorf("buffer: journal: %w", err)
 	}
+	return jf, nil
+}
+
+// adopt lets what is appended from now on go to jf. It returns the era in which it does, and whether the journal
+// works in it already.
+func (j *Journal) adopt(jf *journalFile) (era int, sound bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	if j.cur != nil {
 		j.logs = append(j.logs, j.cur.number)
 		j.oldBytes += j.cur.off - journalStart
@@ -361,7 +455,7 @@ func (j *Journal) begin() error {
 	j.cur = jf
 	j.dirty = append(j.dirty, jf)
 	j.dirDirty = true
-	return nil
+	return j.epochNo, j.failing == nil
 }
 
 // Append hands records to the kernel, so that a crash of the process does not lose them. Records of
@@ -492,9 +586,9 @@ func (j *Journal) Size() (snapshot, log int64) {
 }
 
 // Snapshot replaces snapshot and log by a new snapshot: what write emits must bring about, when
-// replayed, the owner's state as of the call. Records appended meanwhile, also by others, go to the
-// new log and are replayed after it; where write may already have seen their effect, replaying them
-// again must do no harm. After a failure of the disk a Snapshot that succeeds ends it. On an error
+// replayed, the owner's state as of its first call of emit. Records appended from then on, also by others
+// meanwhile, go to a new log and are replayed after it; where write may already have seen their effect, replaying
+// them again must do no harm. After a failure of the disk a Snapshot that succeeds ends it. On an error
 // everything is as before.
 func (j *Journal) Snapshot(write func(emit func(record []byte) error) error) error {
 	j.snapMu.Lock()
@@ -505,14 +599,19 @@ func (j *Journal) Snapshot(write func(emit func(record []byte) error) error) err
 	if closed {
 		return ErrClosed
 	}
-	if err := j.begin(); err != nil {
+	jf, err := j.next()
+	if err != nil {
 		return err
 	}
-	j.mu.Lock()
-	number := j.number
-	era := j.epochNo
-	j.mu.Unlock()
-	size, err := j.writeSnapshot(number, write)
+	number, era, adopted := jf.number, 0, false
+	sound := false // what is appended to the new log may count as durable before the snapshot is
+	begin := func() {
+		if !adopted {
+			era, sound = j.adopt(jf)
+			adopted = true
+		}
+	}
+	size, err := j.writeSnapshot(number, write, begin)
 	j.mu.Lock()
 	if err == nil && j.epochNo != era {
 		err = errSealed // the new log failed in the meantime
@@ -521,7 +620,14 @@ func (j *Journal) Snapshot(write func(emit func(record []byte) error) error) err
 		if j.failing != nil && j.cur != nil { // appends would go to a log without what it is based on
 			j.fail(j.failing)
 		}
+		if !sound { // a disk that stays full must not fill up with logs
+			j.logs = slices.DeleteFunc(j.logs, func(n uint64) bool { return n == number })
+		}
 		j.mu.Unlock()
+		if !sound {
+			jf.f.Close() // perhaps not for the first time
+			_ = j.fs.Remove(jf.path)
+		}
 		return fmt.Errorf("buffer: snapshot: %w", err)
 	}
 	old, oldLogs, keep := j.snapshot, j.logs, j.oldBytes <= maxSegment
@@ -559,8 +665,9 @@ func (j *Journal) Snapshot(write func(emit func(record []byte) error) error) err
 	return nil
 }
 
-// writeSnapshot writes the snapshot under another name and gives it its own once it is durable.
-func (j *Journal) writeSnapshot(number uint64, write func(func([]byte) error) error) (size int64, err error) {
+// writeSnapshot writes the snapshot under another name and gives it its own once it is durable. It calls begin
+// when the state that it holds is that of now.
+func (j *Journal) writeSnapshot(number uint64, write func(func([]byte) error) error, begin func()) (size int64, err error) {
 	temp := filepath.Join(j.dir, snapTemp)
 	_ = j.fs.Remove(temp)
 	jf, err := j.create(temp, "", number)
@@ -590,6 +697,7 @@ func (j *Journal) writeSnapshot(number uint64, write func(func([]byte) error) er
 		return err
 	}
 	err = write(func(record []byte) error {
+		begin()
 		if len(batch) > 0 && len(batch)+len(record) > 16<<10 {
 			if err := flush(); err != nil {
 				return err
@@ -600,6 +708,7 @@ func (j *Journal) writeSnapshot(number uint64, write func(func([]byte) error) er
 		return nil
 	})
 	if err == nil {
+		begin()
 		err = flush()
 	}
 	if err == nil {

@@ -1,11 +1,16 @@
 package buffer_test
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"gateway/buffer"
@@ -194,6 +199,260 @@ func TestJournalSurvivesPowerCutAndFailureAtEveryOperation(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// What was appended before a snapshot's first record is replaced by it, what comes later is replayed behind it: a log
+// that overlaps with the snapshot would, torn, take back what the snapshot has.
+func TestJournalSnapshotBeginsWithItsFirstRecord(t *testing.T) {
+	o := buffer.JournalOptions{Dir: t.TempDir()}
+	j, _, _ := openJournal(t, o)
+	add := func(record string) {
+		t.Helper()
+		if err := j.Append([]byte(record)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add("before")
+	if err := j.Snapshot(func(emit func([]byte) error) error {
+		add("before the first")
+		if err := emit([]byte("state")); err != nil {
+			return err
+		}
+		add("meanwhile")
+		return emit([]byte("more state"))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	add("after")
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, got, done := openJournal(t, o)
+	if want := []string{"state", "more state", "meanwhile", "after"}; !slices.Equal(got, want) || done.Lost != 0 {
+		t.Errorf("replayed %q, want %q; %+v", got, want, done)
+	}
+}
+
+// A log that is used again has the name of the next before its header is on the disk: what it held in its former life,
+// which the snapshot has long since, does not come again.
+func TestJournalDoesNotReplayTheFormerLifeOfALog(t *testing.T) {
+	disk := buffertest.NewDisk(1)
+	o := buffer.JournalOptions{Dir: worldDir, FS: disk}
+	j, _, _ := openJournal(t, o)
+	for _, state := range []string{"first state", "second state"} {
+		if err := j.Append([]byte("older than the " + state)); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Snapshot(func(emit func([]byte) error) error { return emit([]byte(state)) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, fate := range fates {
+		_, got, done := openJournal(t, buffer.JournalOptions{Dir: worldDir, FS: disk.Crash(fate, 1)})
+		if !slices.Equal(got, []string{"second state"}) || done.Unreadable != 0 || done.Lost != 0 {
+			t.Errorf("replayed %q, %+v", got, done)
+		}
+	}
+}
+
+// A disk on which no snapshot succeeds keeps what was durable and does not fill up with the attempts, whose logs the
+// journal begins and gives up.
+func TestJournalThatCannotBeMendedDoesNotGrow(t *testing.T) {
+	for name, fails := range map[string]func(op buffertest.Op, file string) bool{
+		"snapshot": func(op buffertest.Op, file string) bool { return op == buffertest.Write && file == "new-snapshot" },
+		"rename":   func(op buffertest.Op, file string) bool { return op == buffertest.Rename },
+		"create":   func(op buffertest.Op, file string) bool { return op == buffertest.Create && file == "new-snapshot" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			disk := buffertest.NewDisk(1)
+			o := buffer.JournalOptions{Dir: worldDir, FS: disk}
+			j, _, _ := openJournal(t, o)
+			if err := j.Append([]byte("durable")); err != nil {
+				t.Fatal(err)
+			}
+			if err := j.Sync(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			disk.Fault(func(_ int, op buffertest.Op, _ string) error {
+				if op == buffertest.Sync {
+					return syscall.EIO
+				}
+				return nil
+			})
+			if j.Append([]byte("in doubt")) == nil && j.Sync(t.Context()) == nil {
+				t.Fatal("synced")
+			}
+			disk.Fault(func(_ int, op buffertest.Op, file string) error {
+				if fails(op, file) {
+					return syscall.ENOSPC
+				}
+				return nil
+			})
+			attempt := func() error {
+				return j.Snapshot(func(emit func([]byte) error) error {
+					if err := emit([]byte("state")); err != nil {
+						return err
+					}
+					return j.Append([]byte("meanwhile"))
+				})
+			}
+			before := disk.Files(worldDir)
+			for range 20 {
+				if attempt() == nil || j.Failing() == nil {
+					t.Fatal("mended")
+				}
+				if j.Append([]byte("too early")) == nil {
+					t.Fatal("what is not mended takes records")
+				}
+			}
+			if after := disk.Files(worldDir); len(after) != len(before) {
+				t.Errorf("files before %v, after %v", before, after)
+			}
+			_, got, _ := openJournal(t, buffer.JournalOptions{Dir: worldDir, FS: disk.Crash(buffertest.Lost, 1)})
+			if !slices.Equal(got, []string{"durable"}) {
+				t.Errorf("replayed %q", got)
+			}
+			disk.Fault(nil)
+			if err := attempt(); err != nil {
+				t.Fatal(err)
+			}
+			if err := j.Append([]byte("after")); err != nil {
+				t.Fatal(err)
+			}
+			if err := j.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if _, got, _ := openJournal(t, o); !slices.Equal(got, []string{"state", "meanwhile", "after"}) {
+				t.Errorf("replayed %q after the mend", got)
+			}
+		})
+	}
+}
+
+// A snapshot without its end has lost nobody knows how much, and that is said.
+func TestJournalSaysThatASnapshotHasNoEnd(t *testing.T) {
+	disk := buffertest.NewDisk(1)
+	o := buffer.JournalOptions{Dir: worldDir, FS: disk}
+	j, _, _ := openJournal(t, o)
+	if err := j.Snapshot(func(emit func([]byte) error) error {
+		return errors.Join(emit(make([]byte, 20<<10)), emit([]byte("second")))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, got, done := openJournal(t, buffer.JournalOptions{Dir: worldDir, FS: disk.Clone()})
+	if len(got) != 2 || done.Unreadable != 0 || done.Lost != 0 {
+		t.Fatalf("%d records, %+v", len(got), done)
+	}
+	for name, size := range disk.Files(worldDir) {
+		if !strings.HasPrefix(name, "snapshot-") {
+			continue
+		}
+		path := filepath.Join(worldDir, name)
+		for _, cut := range []int64{1, 20, 50, size - 5000} {
+			hit := disk.Clone()
+			hit.Put(path, disk.Contents(path)[:size-cut])
+			_, got, done := openJournal(t, buffer.JournalOptions{Dir: worldDir, FS: hit})
+			if done.Unreadable != 1 {
+				t.Errorf("%d bytes less: %d records and %+v", cut, len(got), done)
+			}
+		}
+	}
+}
+
+// What is larger than a frame holds stands in several, and comes back whole or not at all.
+func TestJournalTakesRecordsLargerThanAFrame(t *testing.T) {
+	const mib = 1 << 20
+	large := func(c byte, size int) []byte { return bytes.Repeat([]byte{c}, size) }
+	records := [][]byte{[]byte("first"), large('a', 20*mib), large('b', 20*mib), large('c', 16*mib), []byte("last")}
+	for _, snapshot := range []bool{false, true} {
+		t.Run(fmt.Sprint("snapshot ", snapshot), func(t *testing.T) {
+			o := buffer.JournalOptions{Dir: t.TempDir()}
+			j, _, _ := openJournal(t, o)
+			put := func(r []byte) error { return j.Append(r) }
+			var err error
+			if snapshot {
+				err = j.Snapshot(func(emit func([]byte) error) error {
+					for _, r := range records {
+						if err := emit(r); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+			} else {
+				for _, r := range records {
+					err = errors.Join(err, put(r))
+				}
+			}
+			if err = errors.Join(err, j.Close()); err != nil {
+				t.Fatal(err)
+			}
+			replay := func() (got []string, done buffer.Replayed) {
+				j, got, done := openJournal(t, o)
+				if err := j.Close(); err != nil {
+					t.Fatal(err)
+				}
+				return got, done
+			}
+			got, done := replay()
+			if len(got) != len(records) || done.Lost != 0 {
+				t.Fatalf("%d records, %+v", len(got), done)
+			}
+			for i := range records {
+				if got[i] != string(records[i]) {
+					t.Fatalf("record %d differs, %d bytes", i, len(got[i]))
+				}
+			}
+			// Damage in one part costs the record, and nothing is put together of what is left.
+			for _, at := range []int64{2 * mib, 10 * mib, 19 * mib, 22 * mib} {
+				flip(t, o.Dir, at)
+				got, done := replay()
+				flip(t, o.Dir, at)
+				if len(got) != len(records)-1 || done.Lost != 1 {
+					t.Errorf("damage at %d: %d records, %+v", at, len(got), done)
+				}
+				for _, r := range got {
+					if !slices.ContainsFunc(records, func(want []byte) bool { return r == string(want) }) {
+						t.Errorf("damage at %d: a record of %d bytes that was never there", at, len(r))
+					}
+				}
+			}
+		})
+	}
+}
+
+// flip inverts a bit of the largest file in a directory.
+func flip(t *testing.T, dir string, at int64) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var largest fs.FileInfo
+	for _, e := range entries {
+		if st, err := e.Info(); err == nil && (largest == nil || st.Size() > largest.Size()) {
+			largest = st
+		}
+	}
+	f, err := os.OpenFile(filepath.Join(dir, largest.Name()), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var b [1]byte
+	if _, err := f.ReadAt(b[:], at); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 8
+	if _, err := f.WriteAt(b[:], at); err != nil {
+		t.Fatal(err)
 	}
 }
 

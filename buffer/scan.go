@@ -148,7 +148,7 @@ func (s *scanner) search(off int64) (int64, frame, int64, bool) {
 
 func kindIndex(b []byte) int {
 	for i, c := range b {
-		if c-kindRecords <= kindEnd-kindRecords {
+		if c-kindRecords <= kindPart-kindRecords {
 			return i
 		}
 	}
