@@ -540,8 +540,8 @@ func (b *Broker) bequeath(orphans []*delivery) {
 		w.pub.load(&m, b.now())
 		b.journal.enter()
 		w.pub.seq = m.seq
-		b.journal.message(w, []target{t}, nil, 0)
-		t.sess.deliver(w, &t)
+		b.journal.message(w, nil, []target{t}, nil, 0)
+		b.share(w, &t)
 		b.journal.leave()
 	}
 }

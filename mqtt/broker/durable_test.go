@@ -79,10 +79,18 @@ func (s *memStore) Snapshot(write func(put func([]byte) error) error) error {
 		s.mu.Unlock()
 		return errDisk
 	}
-	at := len(s.recs)
 	s.mu.Unlock()
 	var snap [][]byte
-	if err := write(func(r []byte) error { snap = append(snap, append([]byte(nil), r...)); return nil }); err != nil {
+	at := 0 // where the log behind it begins
+	if err := write(func(r []byte) error {
+		if snap == nil {
+			s.mu.Lock()
+			at = len(s.recs)
+			s.mu.Unlock()
+		}
+		snap = append(snap, append([]byte(nil), r...))
+		return nil
+	}); err != nil {
 		return err
 	}
 	s.mu.Lock()

@@ -41,7 +41,7 @@ type journal struct {
 
 	snapshots sync.WaitGroup
 	snapping  atomic.Bool
-	snapSize  int64 // of the newest snapshot, in bytes of records
+	snapAt    atomic.Int64 // how long the log is when the next snapshot is due
 }
 
 type waiter struct {
@@ -70,7 +70,9 @@ const (
 )
 
 func newJournal(b *Broker, s Store) *journal {
-	return &journal{b: b, store: s, wake: make(chan struct{}, 1)}
+	j := &journal{b: b, store: s, wake: make(chan struct{}, 1)}
+	j.snapAt.Store(snapshotBytes)
+	return j
 }
 
 func (j *journal) enter() {
@@ -208,10 +210,11 @@ func (j *journal) run(ctx context.Context) {
 		}
 		began := time.Now()
 		pause := syncPause
-		if !j.sync() {
+		if j.sync() {
+			j.maybeSnapshot()
+		} else {
 			pause = retryPause
 		}
-		j.maybeSnapshot()
 		if left := pause - time.Since(began); left > 0 {
 			select {
 			case <-ctx.Done():
@@ -304,16 +307,18 @@ func (j *journal) tell() {
 	}
 }
 
-// maybeSnapshot starts a snapshot when the log has grown well beyond what one would hold.
+// maybeSnapshot starts a snapshot when the log has grown well beyond what one would hold. Where that fails, which
+// harms nobody while the log takes records, the next try waits until the log has grown again.
 func (j *journal) maybeSnapshot() {
-	if size := j.store.Size(); size < snapshotBytes || size < 2*j.snapSize || !j.snapping.CompareAndSwap(false, true) {
+	if j.store.Size() < j.snapAt.Load() || !j.snapping.CompareAndSwap(false, true) {
 		return
 	}
 	j.snapshots.Go(func() {
 		defer j.snapping.Store(false)
 		if err := j.snapshot(); err != nil {
+			j.snapAt.Store(j.store.Size() + snapshotBytes)
 			j.b.stats.storeErrors.Add(1)
-			j.b.log.Error("store: cannot write a snapshot", "err", err)
+			j.b.log.Error("store: cannot write a snapshot; the log goes on without it", "err", err)
 		}
 	})
 }
@@ -401,9 +406,9 @@ func (j *journal) unsubscribed(s *session, filter string) uint64 {
 	return j.record(func(b []byte) []byte { return appendString(appendNum(b, opUnsubscribe, s.num), filter) })
 }
 
-// message records w.pub for those of its targets that are persistent, and the identifier that its
-// QoS 2 publisher's session remembers with it. It returns 0 when there is nothing to record.
-func (j *journal) message(w *worker, targets []target, from *session, id uint16) uint64 {
+// message records w.pub for those of its targets, and of those picked of shared subscriptions, that are persistent,
+// and the identifier that its QoS 2 publisher's session remembers with it. It returns 0 when there is nothing to record.
+func (j *journal) message(w *worker, targets, picked []target, from *session, id uint16) uint64 {
 	if j == nil {
 		return 0
 	}
@@ -411,7 +416,7 @@ func (j *journal) message(w *worker, targets []target, from *session, id uint16)
 	// Each is asked once: a session may end at any moment.
 	w.owed = w.owed[:0]
 	owed := 0
-	for _, ts := range [2][]target{targets, w.picked} {
+	for _, ts := range [2][]target{targets, picked} {
 		for i := range ts {
 			if t := &ts[i]; t.owed(p) {
 				w.owed = appendOwed(w.owed, t.sess.num, min(p.qos, t.qos), p.retain && t.rap, t.ids)

@@ -154,8 +154,9 @@ type Store interface {
 	// Sync returns when everything appended before the call survives a power cut.
 	Sync() error
 	// Snapshot replaces the records so far by those that write puts. Records that are appended
-	// after write was called come after the snapshot, also while it is being written. It runs
-	// beside Append and Sync; once it has returned without an error, failures before it are mended.
+	// after its first call of put come after the snapshot, also while it is being written; those before that
+	// are replaced. It runs beside Append and Sync; once it has returned without an error, failures before it are
+	// mended, and after an error all is as before.
 	Snapshot(write func(put func(rec []byte) error) error) error
 	// Size is how many bytes were appended since the newest snapshot.
 	Size() int64

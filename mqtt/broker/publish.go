@@ -153,6 +153,7 @@ func (c *conn) onPubrel(w *worker, id uint16) {
 		after = c.b.journal.forgotten(s, id)
 	} else if !known {
 		code = mqtt.PacketIDNotFound
+		after = c.b.journal.last(s) // a former connection may have let it go just now
 	}
 	s.mu.Unlock()
 	c.ack(w, packet.PUBCOMP, id, code, after)
@@ -272,7 +273,7 @@ func (b *Broker) publish(w *worker, r *route, rc receipt) (after uint64) {
 			}
 		}
 	}
-	if lsn := b.journal.message(w, targets, rc.remembers(), rc.id); lsn != 0 {
+	if lsn := b.journal.message(w, targets, w.picked, rc.remembers(), rc.id); lsn != 0 {
 		after = lsn
 	}
 	rc.give(w, after)
@@ -283,10 +284,23 @@ func (b *Broker) publish(w *worker, r *route, rc receipt) (after uint64) {
 		}
 	}
 	for i := range w.picked {
-		w.picked[i].sess.deliver(w, &w.picked[i])
+		b.share(w, &w.picked[i])
 	}
 	clear(w.picked)
 	return after
+}
+
+// share delivers w.pub to a member of a shared subscription. One that has left it meanwhile is none any more, so it
+// is another's turn (4.8.2).
+func (b *Broker) share(w *worker, t *target) {
+	for g := t.group; !t.sess.deliver(w, t); {
+		m := g.pick(func(s *session) bool { return b.mayHave(s, w.pub.p.Topic) })
+		if m == nil {
+			return
+		}
+		*t = ofMember(m)
+		b.journal.message(w, nil, []target{*t}, nil, 0)
+	}
 }
 
 // retain keeps a message as its topic's retained one.

@@ -95,6 +95,20 @@ func (r *retained) matching(filter string, now int64) []*message {
 	return ms
 }
 
+// all returns those that are to be stored, without those that are expired and those of $SYS, which are made anew.
+func (r *retained) all(now int64) []*message {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	ms := make([]*message, 0, r.count)
+	r.tree.root.descend(true, func(n *node[*message]) bool {
+		if m := n.val; m != nil && !m.expired(now) {
+			ms = append(ms, m)
+		}
+		return true
+	})
+	return ms
+}
+
 // sweep forgets the expired ones.
 func (r *retained) sweep(now int64, log func(m *message)) {
 	r.mu.Lock()

@@ -85,13 +85,22 @@ func (l *deliveries) push(d *delivery) {
 }
 
 func (l *deliveries) unshift(d *delivery) {
-	d.prev, d.next = nil, l.first
 	if l.first == nil {
-		l.last = d
+		l.push(d)
 	} else {
-		l.first.prev = d
+		l.insert(d, l.first)
 	}
-	l.first = d
+}
+
+// insert puts d in front of at.
+func (l *deliveries) insert(d, at *delivery) {
+	d.prev, d.next = at.prev, at
+	if at.prev == nil {
+		l.first = d
+	} else {
+		at.prev.next = d
+	}
+	at.prev = d
 	l.n++
 }
 
@@ -144,24 +153,31 @@ func (s *session) nextID() uint16 {
 }
 
 // deliver hands a message to the session: into the socket's buffer where there is room in it and in
-// the window, into the queue otherwise.
-func (s *session) deliver(w *worker, t *target) {
+// the window, into the queue otherwise. It returns false where the session has ended, or has unsubscribed,
+// since the target was found.
+func (s *session) deliver(w *worker, t *target) bool {
 	p := &w.pub
 	qos := min(p.qos, t.qos)
 	retain := p.retain && t.rap
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended || t.gone() {
-		return
+	if s.ended {
+		return false
+	}
+	if t.gone() {
+		if t.owed(p) { // as its record says
+			s.b.journal.done(s, p.keep())
+		}
+		return false
 	}
 	c := s.conn
 	if c == nil && (qos == 0 || s.expiry == 0) {
-		return // nobody is there, and QoS 0 is not kept (4.3.1)
+		return true // nobody is there, and QoS 0 is not kept (4.3.1)
 	}
 	if c != nil && s.queue.n == 0 && s.resend == nil {
 		if qos == 0 {
 			if c.publish(w, outgoing{retain: retain, ids: t.ids}) != sendFull {
-				return
+				return true
 			}
 		} else if s.mayFly() {
 			d := s.newDelivery()
@@ -171,12 +187,13 @@ func (s *session) deliver(w *worker, t *target) {
 			}
 			switch s.send(w, d) {
 			case sendOK, sendDropped:
-				return
+				return true
 			}
 			s.recycle(d)
 		}
 	}
 	s.enqueue(p.keep(), qos, retain, t.ids, t.group)
+	return true
 }
 
 // send gives d, whose message is w.pub, its packet identifier and puts it into the socket's buffer.

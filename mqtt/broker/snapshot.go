@@ -13,7 +13,7 @@ import (
 type loader struct {
 	b        *Broker
 	sessions map[uint64]*loading
-	messages map[uint64]*message // as long as records may speak of them
+	messages map[uint64]*message // of the snapshot, which says later to whom they are owed
 	wills    map[uint64]*storedWill
 	clock    clockRecord // the newest
 	latest   int64       // the latest time that a record shows to have been
@@ -87,7 +87,9 @@ func (l *loader) apply(r *recordReader) {
 			return
 		}
 		l.saw(m)
-		l.messages[m.seq] = m
+		if n == 0 {
+			l.messages[m.seq] = m
+		}
 		l.b.journal.messages.Store(max(l.b.journal.messages.Load(), m.seq))
 		for range n {
 			if num, d := r.owed(); r.err == nil {
@@ -206,6 +208,12 @@ func (l *loader) session(r *recordReader) {
 	l.b.journal.sessions.Store(max(l.b.journal.sessions.Load(), num))
 	x := l.sessions[num]
 	if x == nil {
+		if s := l.b.sessions[id]; s != nil {
+			if s.num > num {
+				return // it ended before that one began
+			}
+			delete(l.sessions, s.num) // its end is among what was lost
+		}
 		x = &loading{s: &session{b: l.b, id: id, num: num}, owed: make(map[uint64]*delivery)}
 		l.sessions[num] = x
 	}
@@ -257,6 +265,7 @@ func (l *loader) finish() {
 			s.lastID = d.id
 			s.fly(d, 1)
 		}
+		s.overtaken()
 	}
 	for _, w := range l.wills {
 		l.b.kept.Add(int64(w.size()))
@@ -278,6 +287,34 @@ func (l *loader) finish() {
 	}
 }
 
+// overtaken puts messages that were not sent in front of later ones of the same QoS that were, or whose record at least
+// survived a power cut that took theirs: they are to come in the order in which they were published [MQTT-4.6.0-6].
+func (s *session) overtaken() {
+	var newest [mqtt.ExactlyOnce + 1]uint64
+	moved := false
+	for d := s.order.first; d != nil; d = d.next {
+		newest[d.qos] = max(newest[d.qos], d.msg.seq)
+	}
+	for d, next := s.queue.first, (*delivery)(nil); d != nil; d = next {
+		if next = d.next; d.msg.seq > newest[d.qos] {
+			continue
+		}
+		at := s.order.first
+		for at.qos != d.qos || at.msg.seq < d.msg.seq {
+			at = at.next
+		}
+		s.unqueue(d)
+		s.order.insert(d, at)
+		d.id = s.nextID()
+		s.flight[d.id] = d
+		s.fly(d, 1)
+		moved = true
+	}
+	for d := s.order.first; moved && d != nil; d = d.next {
+		s.b.journal.sent(s, d) // all of them, for their order
+	}
+}
+
 // A frontier is where a snapshot begins in the records: what was published behind it is left to the log, both
 // as what sessions are owed and as what a QoS 2 publisher's session remembers of it. Where a snapshot had
 // one of the two without the other, a power cut that takes the log would lose the message or double it: the
@@ -291,20 +328,15 @@ type frontier struct {
 func (j *journal) snapshot() error {
 	var size int64
 	var at frontier
+	broken := false // before
 	err := j.store.Snapshot(func(put func([]byte) error) error {
-		// Once the gate was closed, all that was recorded before is in memory, too.
-		j.gate.Lock()
-		j.writing.Lock()
-		at = frontier{j.appended.Load(), j.messages.Load()}
-		wills := j.wills.list() // one that is published from now on is in front of it, its message behind
-		j.broken = false
-		j.writing.Unlock()
-		j.gate.Unlock()
 		count := func(rec []byte) error {
 			size += int64(len(rec))
 			return put(rec)
 		}
-		if err := count(appendClock(nil, j.b.now(), j.b.opt.Uptime)); err != nil {
+		at, broken = frontier{}, false
+		wills, err := j.cut(&at, &broken, count)
+		if err != nil {
 			return err
 		}
 		written := make(map[uint64]bool)
@@ -322,13 +354,27 @@ func (j *journal) snapshot() error {
 	})
 	if err != nil {
 		j.writing.Lock()
-		j.broken = true
+		j.broken = j.broken || broken // all is as before
 		j.writing.Unlock()
 		return fmt.Errorf("broker: writing a snapshot: %w", err)
 	}
-	j.snapSize = size
+	j.snapAt.Store(max(snapshotBytes, 2*size))
 	j.advance(at.record)
 	return nil
+}
+
+// cut begins a snapshot: it finds the frontier and puts the first record, behind which the store's log begins. All that
+// was recorded before is in memory once the gate was closed. It returns the wills, for one that is published from now
+// on is in front of the frontier and its message behind.
+func (j *journal) cut(at *frontier, broken *bool, put func([]byte) error) ([]*storedWill, error) {
+	j.gate.Lock()
+	defer j.gate.Unlock()
+	j.writing.Lock()
+	defer j.writing.Unlock()
+	j.flushNotes()
+	*at = frontier{j.appended.Load(), j.messages.Load()}
+	*broken, j.broken = j.broken, false
+	return j.wills.list(), put(appendClock(nil, j.b.now(), j.b.opt.Uptime))
 }
 
 // persistent returns the persistent sessions in the order of their numbers.
@@ -397,17 +443,12 @@ func (j *journal) putSession(s *session, at frontier, written map[uint64]bool, p
 	return nil
 }
 
+// putRetained writes the retained messages, without holding up those who come meanwhile.
 func (j *journal) putRetained(put func([]byte) error) error {
-	r := &j.b.retained
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	var err error
-	now := j.b.now()
-	r.tree.root.descend(true, func(n *node[*message]) bool { // those of $SYS are made anew
-		if m := n.val; m != nil && !m.expired(now) {
-			err = put(appendMessage([]byte{opRetained}, m, m.seq))
+	for _, m := range j.b.retained.all(j.b.now()) {
+		if err := put(appendMessage([]byte{opRetained}, m, m.seq)); err != nil {
+			return err
 		}
-		return err == nil
-	})
-	return err
+	}
+	return nil
 }

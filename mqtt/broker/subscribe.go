@@ -194,6 +194,7 @@ func (c *conn) onUnsubscribe(w *worker, f packet.Frame) error {
 		sub := s.subs[filter]
 		if sub == nil || s.conn != c {
 			ack.Codes[i] = mqtt.NoSubscriptionExisted
+			after = max(after, s.b.journal.last(s)) // a former connection may have ended it just now
 			continue
 		}
 		sub.gone = true
