@@ -544,9 +544,10 @@ func (j *Journal) syncAll() error {
 	j.mu.Unlock()
 	var err error
 	for _, d := range dirty {
-		if err = d.f.Sync(); err != nil {
+		if err = d.f.Sync(); err != nil && !j.replaced(d) {
 			break
 		}
+		err = nil
 	}
 	if err == nil && dir {
 		err = j.fs.SyncDir(j.dir)
@@ -572,6 +573,13 @@ func (j *Journal) syncAll() error {
 	}
 	j.synced = upTo
 	return nil
+}
+
+// replaced tells whether a snapshot holds what a log did, which is closed then and need not be synced.
+func (j *Journal) replaced(log *journalFile) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.failing == nil && !slices.Contains(j.dirty, log)
 }
 
 // Size returns how long the snapshot and the log since are, in bytes: when the log has grown to a

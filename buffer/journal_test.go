@@ -259,6 +259,67 @@ func TestJournalDoesNotReplayTheFormerLifeOfALog(t *testing.T) {
 	}
 }
 
+// A syncFS has something happen before a log is synced.
+type syncFS struct {
+	buffer.FS
+	before func(name string)
+}
+
+func (s syncFS) Create(name string) (buffer.File, error) {
+	f, err := s.FS.Create(name)
+	return syncFile{f, filepath.Base(name), s.before}, err
+}
+
+type syncFile struct {
+	buffer.File
+	name   string
+	before func(name string)
+}
+
+func (f syncFile) Sync() error {
+	f.before(f.name)
+	return f.File.Sync()
+}
+
+// A snapshot that is complete while the log before it is about to be synced has closed that: it need not be any more, and
+// the disk is none that fails.
+func TestJournalSnapshotEndsDuringASync(t *testing.T) {
+	begun, finish, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	o := buffer.JournalOptions{Dir: t.TempDir(), FS: syncFS{buffer.OS, func(name string) {
+		if name == "log-0000000000000001" {
+			close(finish)
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+	}}}
+	j, _, _ := openJournal(t, o)
+	if err := j.Append([]byte("before")); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		ended <- j.Snapshot(func(emit func([]byte) error) error {
+			err := emit([]byte("state"))
+			close(begun)
+			<-finish
+			return err
+		})
+	}()
+	<-begun
+	if err := j.Append([]byte("after")); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Sync(t.Context()); err != nil || j.Failing() != nil {
+		t.Errorf("Sync: %v; failing: %v", err, j.Failing())
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, got, _ := openJournal(t, buffer.JournalOptions{Dir: o.Dir}); !slices.Equal(got, []string{"state", "after"}) {
+		t.Errorf("replayed %q", got)
+	}
+}
+
 // A disk on which no snapshot succeeds keeps what was durable and does not fill up with the attempts, whose logs the
 // journal begins and gives up.
 func TestJournalThatCannotBeMendedDoesNotGrow(t *testing.T) {
