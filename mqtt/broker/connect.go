@@ -529,7 +529,11 @@ func (b *Broker) bequeath(orphans []*delivery) {
 	w := b.worker()
 	defer w.done()
 	for _, d := range orphans {
-		heir := d.group.pick(func(s *session) bool { return b.mayHave(s, d.msg.Topic) })
+		g := b.subs.group(d.group.filter) // it may have begun anew
+		if g == nil {
+			continue
+		}
+		heir := g.pick(func(s *session) bool { return b.mayHave(s, d.msg.Topic) })
 		if heir == nil {
 			continue
 		}

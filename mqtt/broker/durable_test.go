@@ -525,7 +525,7 @@ func FuzzRecords(f *testing.F) {
 	s := &session{b: b, id: "c", num: 1, expiry: never}
 	m := &message{Message: mqtt.Message{Topic: "t", Payload: []byte("x"), QoS: 2, User: []mqtt.UserProperty{{Name: "a", Value: "b"}}}, seq: 3}
 	f.Add(appendSession(nil, s))
-	f.Add(appendOwed(appendUint(appendMessage(append(appendSession(nil, s), opMessage), m, 3), 1), 1, 2, true, []uint32{7}))
+	f.Add(appendOwed(appendUint(appendMessage(append(appendSession(nil, s), opMessage), m, 3), 1), 1, 2, true, []uint32{7}, &shareGroup{filter: "$share/g/t"}))
 	f.Add(appendMessage([]byte{opRetained}, m, 3))
 	w := &will{m: m, seq: 4, seconds: 5, delay: time.Second, client: &Client{ID: "c", Username: "u"}}
 	f.Add(appendWill(appendUint(appendNum(appendSession(nil, s), opLeft, 1), 9), 1, w))

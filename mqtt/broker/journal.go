@@ -419,7 +419,7 @@ func (j *journal) message(w *worker, targets, picked []target, from *session, id
 	for _, ts := range [2][]target{targets, picked} {
 		for i := range ts {
 			if t := &ts[i]; t.owed(p) {
-				w.owed = appendOwed(w.owed, t.sess.num, min(p.qos, t.qos), p.retain && t.rap, t.ids)
+				w.owed = appendOwed(w.owed, t.sess.num, min(p.qos, t.qos), p.retain && t.rap, t.ids, t.group)
 				owed++
 			}
 		}
@@ -460,7 +460,7 @@ func (j *journal) queued(s *session, m *message, d *delivery) *message {
 	j.note(func(b []byte) []byte {
 		b = appendMessage(append(b, opMessage), &own, own.seq)
 		b = appendUint(b, 1)
-		return appendOwed(b, s.num, d.qos, d.retain, d.ids)
+		return appendOwed(b, s.num, d.qos, d.retain, d.ids, nil)
 	})
 	return &own
 }

@@ -50,7 +50,7 @@ func TestOrderAfterALostRecord(t *testing.T) {
 	for _, qos := range []mqtt.QoS{1, 2} {
 		m := func(payload string, seq uint64) []byte {
 			rec := appendMessage([]byte{opMessage}, &message{Message: mqtt.Message{Topic: "t", Payload: []byte(payload), QoS: qos}}, seq)
-			return appendOwed(appendUint(rec, 1), 1, qos, false, nil)
+			return appendOwed(appendUint(rec, 1), 1, qos, false, nil, nil)
 		}
 		sent := func(seq uint64, id uint16) []byte { return appendID(appendUint(appendNum(nil, opSent, 1), seq), id) }
 		store := records(appendSession(nil, &session{id: "c", num: 1, expiry: never}),
@@ -219,5 +219,40 @@ func TestAMemberThatLeavesTakesNoMessageAlong(t *testing.T) {
 			join(t, b, mqtt.V5, "one", persistent).silence()
 			join(t, b, mqtt.V5, "two", persistent).silence()
 		})
+	}
+}
+
+// A session that a message reaches on two ways, one of them shared, has two of it, and the acknowledgement of one does not
+// end the other.
+func TestTwoOfOneMessageAreTwo(t *testing.T) {
+	for _, qos := range []mqtt.QoS{1, 2} {
+		store := &memStore{}
+		b := start(t, Options{Store: store})
+		c := join(t, b, mqtt.V5, "c", persistent)
+		for _, filter := range []string{"t", "$share/g/t", "$share/h/t"} {
+			c.subscribed(filter, qos)
+		}
+		join(t, b, mqtt.V5, "pub").publish("t", "x", qos)
+		ids := map[uint16]bool{}
+		for range 3 {
+			ids[c.message("t", "x").ID] = true
+		}
+		first := slices.Min(slices.Collect(maps.Keys(ids)))
+		delete(ids, first)
+		if qos == 1 {
+			c.send(&packet.Puback{ID: first})
+		} else {
+			c.send(&packet.Pubrec{ID: first})
+			expect[*packet.Pubrel](c)
+			c.send(&packet.Pubcomp{ID: first})
+		}
+		c.silence()
+		c = join(t, start(t, Options{Store: store.crash(false)}), mqtt.V5, "c", persistent)
+		for range 2 {
+			if m := c.message("t", "x"); !ids[m.ID] {
+				t.Errorf("qos %d: identifier %d, want one of %v", qos, m.ID, ids)
+			}
+		}
+		c.silence()
 	}
 }

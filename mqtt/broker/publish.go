@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"gateway/mqtt"
@@ -265,14 +266,7 @@ func (b *Broker) publish(w *worker, r *route, rc receipt) (after uint64) {
 		after = b.retain(p.keep())
 	}
 	targets := r.targets
-	w.picked = w.picked[:0]
-	for i := range targets {
-		if g := targets[i].group; g != nil {
-			if m := g.pick(func(s *session) bool { return b.mayHave(s, r.topic) }); m != nil {
-				w.picked = append(w.picked, ofMember(m))
-			}
-		}
-	}
+	b.pick(w, targets)
 	if lsn := b.journal.message(w, targets, w.picked, rc.remembers(), rc.id); lsn != 0 {
 		after = lsn
 	}
@@ -286,8 +280,39 @@ func (b *Broker) publish(w *worker, r *route, rc receipt) (after uint64) {
 	for i := range w.picked {
 		b.share(w, &w.picked[i])
 	}
+	for i := range w.again {
+		m := *p.keep()
+		m.Retain, m.seq = p.retain, b.journal.number()
+		p.load(&m, p.now)
+		p.seq = m.seq
+		b.journal.message(w, nil, w.again[i:i+1], nil, 0)
+		b.share(w, &w.again[i])
+	}
 	clear(w.picked)
+	clear(w.again)
 	return after
+}
+
+// pick finds whose turn it is in each shared subscription among the targets. A session that gets the message already gets
+// it again, under a number of its own: in the store a number is one message to a session.
+func (b *Broker) pick(w *worker, targets []target) {
+	w.picked, w.again = w.picked[:0], w.again[:0]
+	for i := range targets {
+		g := targets[i].group
+		if g == nil {
+			continue
+		}
+		m := g.pick(func(s *session) bool { return b.mayHave(s, w.pub.p.Topic) })
+		if m == nil {
+			continue
+		}
+		same := func(t target) bool { return t.sess == m.sess }
+		if b.journal != nil && (slices.ContainsFunc(targets, same) || slices.ContainsFunc(w.picked, same)) {
+			w.again = append(w.again, ofMember(m))
+		} else {
+			w.picked = append(w.picked, ofMember(m))
+		}
+	}
 }
 
 // share delivers w.pub to a member of a shared subscription. One that has left it meanwhile is none any more, so it

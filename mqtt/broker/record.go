@@ -18,14 +18,15 @@ import (
 //	subscribe    3  session, filter, options, subscription identifier
 //	unsubscribe  4  session, filter
 //	message      5  message, count, and for each session that is owed it:
-//	                session, flags, count of subscription identifiers, identifiers
+//	                session, flags, count of subscription identifiers, identifiers, and the filter of the
+//	                shared subscription that it is owed by, where the flags announce that
 //	done         6  session, message number
 //	incoming     7  session, packet identifier
 //	forgotten    8  session, packet identifier
 //	sent         9  session, message number, packet identifier
 //	released    10  session, message number
 //	retained    11  message; without payload: the topic has none
-//	owed        12  message number, session, flags, count, identifiers, packet identifier, state
+//	owed        12  message number, session, flags, count, identifiers, filter, packet identifier, state
 //	left        13  session, the time when its connection ended; while it has one there is none
 //	will        14  session, client identifier, user name, delay in seconds, seconds that it is of use plus 1
 //	                (0: for ever), message
@@ -163,14 +164,26 @@ func appendMessage(b []byte, m *message, seq uint64) []byte {
 	return b
 }
 
-func appendOwed(b []byte, num uint64, qos mqtt.QoS, retain bool, ids []uint32) []byte {
+// Flags of what is owed.
+const (
+	owedRetain = 1 << (iota + 2) // the low two bits are the QoS
+	owedShared
+)
+
+func appendOwed(b []byte, num uint64, qos mqtt.QoS, retain bool, ids []uint32, group *shareGroup) []byte {
 	flags := uint64(qos)
 	if retain {
-		flags |= 4
+		flags |= owedRetain
+	}
+	if group != nil {
+		flags |= owedShared
 	}
 	b = appendUint(appendUint(appendUint(b, num), flags), uint64(len(ids)))
 	for _, id := range ids {
 		b = appendUint(b, uint64(id))
+	}
+	if group != nil {
+		b = appendString(b, group.filter)
 	}
 	return b
 }
@@ -289,17 +302,20 @@ func (r *recordReader) message() *message {
 	return m
 }
 
-// owed reads to whom and how a message is owed.
-func (r *recordReader) owed() (num uint64, d *delivery) {
+// owed reads to whom and how a message is owed, and the filter of the shared subscription by which it is, if any.
+func (r *recordReader) owed() (num uint64, d *delivery, share string) {
 	num = r.uint()
 	flags := r.uint()
-	d = &delivery{qos: mqtt.QoS(flags & 3), retain: flags&4 != 0}
+	d = &delivery{qos: mqtt.QoS(flags & 3), retain: flags&owedRetain != 0}
 	n := r.count()
 	for range n {
 		d.ids = append(d.ids, uint32(r.uint()))
 	}
+	if flags&owedShared != 0 {
+		share = r.string()
+	}
 	if d.qos == 0 || d.qos > mqtt.ExactlyOnce {
 		r.fail()
 	}
-	return num, d
+	return num, d, share
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -268,4 +269,64 @@ func TestAWillComesOnceWhereverThePowerIsCut(t *testing.T) {
 		once(t, store.crash(true))
 		once(t, store.crash(false))
 	})
+}
+
+// What a member of a shared subscription was owed goes to another when its session ends (4.8.2), over a restart, too,
+// and also where the session ends while the broker is away.
+func TestSharedMessagesGoToAnotherAfterARestart(t *testing.T) {
+	for how := range endings {
+		for _, away := range []time.Duration{time.Second, 200 * time.Second} {
+			for _, snapshot := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, away for %s, snapshot %t", how, away, snapshot), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						m := &machine{store: &memStore{}, boot: "first", booted: time.Now()}
+						m.runs(t, how, func(b *Broker) {
+							one, _ := piped(t, b, mqtt.V5, "one", func(p *packet.Connect) {
+								p.CleanStart = false
+								p.Properties.SetSessionExpiry(100)
+							})
+							one.subscribed("$share/g/t", 1)
+							pub, _ := piped(t, b, mqtt.V5, "pub")
+							pub.publish("t", "unacknowledged", 1)
+							one.message("t", "unacknowledged")
+							one.drop()
+							synctest.Wait()
+							pub.publish("t", "waits", 1)
+							two, _ := piped(t, b, mqtt.V5, "two", persistent)
+							two.subscribed("$share/g/t", 1)
+							two.leave()
+							if snapshot {
+								if err := b.journal.snapshot(); err != nil {
+									t.Fatal(err)
+								}
+							}
+							time.Sleep(2 * time.Second)
+							synctest.Wait()
+						})
+						m.down(away, false)
+						m.runs(t, how, func(b *Broker) {
+							time.Sleep(100 * time.Second)
+							synctest.Wait()
+							if s := b.Stats(); s.Sessions != 1 || s.ExpiredSessions != 1 {
+								t.Errorf("%d sessions, %d expired, want one each", s.Sessions, s.ExpiredSessions)
+							}
+							time.Sleep(2 * time.Second)
+							synctest.Wait()
+						})
+						m.runs(t, "stop", func(b *Broker) {
+							two, _ := piped(t, b, mqtt.V5, "two", persistent)
+							got := map[string]int{}
+							for range 2 {
+								got[string(expect[*packet.Publish](two).Payload)]++
+							}
+							two.silence()
+							if got["waits"] != 1 || got["unacknowledged"] != 1 {
+								t.Errorf("got %v", got)
+							}
+						})
+					})
+				})
+			}
+		}
+	}
 }

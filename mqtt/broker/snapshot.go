@@ -15,8 +15,9 @@ type loader struct {
 	sessions map[uint64]*loading
 	messages map[uint64]*message // of the snapshot, which says later to whom they are owed
 	wills    map[uint64]*storedWill
-	clock    clockRecord // the newest
-	latest   int64       // the latest time that a record shows to have been
+	shares   map[*delivery]string // filters of the shared subscriptions by which they are owed
+	clock    clockRecord          // the newest
+	latest   int64                // the latest time that a record shows to have been
 	skipped  int
 }
 
@@ -33,7 +34,7 @@ type loading struct {
 
 // load reads the store. A record that cannot be read is counted and skipped: the others are good.
 func (j *journal) load() error {
-	l := &loader{b: j.b, sessions: make(map[uint64]*loading), messages: make(map[uint64]*message), wills: make(map[uint64]*storedWill)}
+	l := &loader{b: j.b, sessions: make(map[uint64]*loading), messages: make(map[uint64]*message), wills: make(map[uint64]*storedWill), shares: make(map[*delivery]string)}
 	err := j.store.Replay(func(rec []byte) error {
 		r := recordReader{b: rec}
 		for len(r.b) > 0 {
@@ -92,21 +93,21 @@ func (l *loader) apply(r *recordReader) {
 		}
 		l.b.journal.messages.Store(max(l.b.journal.messages.Load(), m.seq))
 		for range n {
-			if num, d := r.owed(); r.err == nil {
-				l.owe(num, m, d)
+			if num, d, share := r.owed(); r.err == nil {
+				l.owe(num, m, d, share)
 			}
 		}
 		return
 	case opOwed:
 		m := l.messages[r.uint()]
-		num, d := r.owed()
+		num, d, share := r.owed()
 		d.id = uint16(r.uint())
 		state := r.uint()
 		if r.err != nil || m == nil {
 			return
 		}
 		d.sent, d.released = state > 0, state > 1
-		l.owe(num, m, d)
+		l.owe(num, m, d, share)
 		return
 	case opSession:
 		l.session(r)
@@ -156,6 +157,7 @@ func (l *loader) apply(r *recordReader) {
 		seq := r.uint()
 		if d := x.owed[seq]; d != nil {
 			delete(x.owed, seq)
+			delete(l.shares, d)
 			s.list(d).remove(d)
 		}
 	case opIncoming:
@@ -223,7 +225,7 @@ func (l *loader) session(r *recordReader) {
 }
 
 // owe adds a message to a session that does not have it yet.
-func (l *loader) owe(num uint64, m *message, d *delivery) {
+func (l *loader) owe(num uint64, m *message, d *delivery, share string) {
 	x := l.sessions[num]
 	if x == nil || x.owed[m.seq] != nil {
 		return
@@ -231,23 +233,19 @@ func (l *loader) owe(num uint64, m *message, d *delivery) {
 	d.msg = m
 	x.owed[m.seq] = d
 	x.s.list(d).push(d)
+	if share != "" {
+		l.shares[d] = share
+	}
 }
 
 // finish puts the sessions to work: as ones that have lost their connections, those that had one until the end
 // just now.
 func (l *loader) finish() {
 	now := l.b.now()
-	for num, x := range l.sessions {
+	for _, x := range l.sessions {
 		s := x.s
 		if s.left == 0 || s.left > now {
 			s.left = now
-		}
-		if s.expiry != never && time.Duration(now-s.left) >= s.lifetime() {
-			l.b.stats.expiredSessions.Add(1)
-			l.b.journal.end(s)
-			delete(l.b.sessions, s.id)
-			delete(l.sessions, num)
-			continue
 		}
 		s.durable.Store(true)
 		l.b.kept.Add(int64(len(s.id)))
@@ -267,6 +265,12 @@ func (l *loader) finish() {
 		}
 		s.overtaken()
 	}
+	for d, filter := range l.shares {
+		d.group = l.b.subs.group(filter)
+	}
+	for _, end := range l.expire(now) {
+		defer end()
+	}
 	for _, w := range l.wills {
 		l.b.kept.Add(int64(w.size()))
 		if x := l.sessions[w.session]; x != nil && w.delay > time.Duration(now-x.s.left) {
@@ -285,6 +289,24 @@ func (l *loader) finish() {
 	if n := len(l.sessions); n > 0 || l.b.retained.count > 0 {
 		l.b.log.Info("store: read", "sessions", n, "retained", l.b.retained.count, "queued_bytes", l.b.queued.Load())
 	}
+}
+
+// expire ends the sessions whose time is over, and returns what is to be done when all are as they should be.
+func (l *loader) expire(now int64) (after []func()) {
+	l.b.mu.Lock()
+	defer l.b.mu.Unlock()
+	for num, x := range l.sessions {
+		s := x.s
+		if s.expiry == never || time.Duration(now-s.left) < s.lifetime() {
+			continue
+		}
+		l.b.stats.expiredSessions.Add(1)
+		s.mu.Lock()
+		after = append(after, l.b.endLocked(s))
+		s.mu.Unlock()
+		delete(l.sessions, num)
+	}
+	return after
 }
 
 // overtaken puts messages that were not sent in front of later ones of the same QoS that were, or whose record at least
@@ -422,7 +444,7 @@ func (j *journal) putSession(s *session, at frontier, written map[uint64]bool, p
 				written[d.msg.seq] = true
 				rec = appendUint(appendMessage(append(rec, opMessage), d.msg, d.msg.seq), 0)
 			}
-			rec = appendOwed(appendNum(rec, opOwed, d.msg.seq), s.num, d.qos, d.retain, d.ids)
+			rec = appendOwed(appendNum(rec, opOwed, d.msg.seq), s.num, d.qos, d.retain, d.ids, d.group)
 			rec = appendID(rec, d.id)
 			state := uint64(0)
 			switch {

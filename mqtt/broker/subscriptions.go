@@ -38,6 +38,7 @@ func (s *subscribers) empty() bool { return len(s.subs) == 0 && len(s.groups) ==
 // A shareGroup is one shared subscription: its members take turns (4.8.2).
 type shareGroup struct {
 	name    string
+	filter  string // with the name
 	mu      sync.Mutex
 	members []*subscription
 	turn    int
@@ -92,7 +93,7 @@ func (t *subscriptions) add(s *subscription) {
 		i := slices.IndexFunc(n.val.groups, func(g *shareGroup) bool { return g.name == group })
 		if i < 0 {
 			i = len(n.val.groups)
-			n.val.groups = append(n.val.groups, &shareGroup{name: group})
+			n.val.groups = append(n.val.groups, &shareGroup{name: group, filter: s.filter})
 		}
 		g := n.val.groups[i]
 		g.mu.Lock()
@@ -103,6 +104,21 @@ func (t *subscriptions) add(s *subscription) {
 	t.n.Add(1)
 	t.cost.Add(int64(cost(s.filter)))
 	t.gen.Add(1)
+}
+
+// group returns the shared subscription that a filter names, nil where it has no member.
+func (t *subscriptions) group(filter string) *shareGroup {
+	name, filter := mqtt.SplitShare(filter)
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if n := t.tree.get(filter); n != nil {
+		for _, g := range n.val.groups {
+			if g.name == name {
+				return g
+			}
+		}
+	}
+	return nil
 }
 
 // replace puts s in the place of old, which has the same filter and session: no message falls

@@ -17,7 +17,8 @@ type worker struct {
 
 	received, sent, published int64 // packets, PUBLISH packets, messages; summed up at the end
 	picked                    []target
-	owed                      []byte // who is owed the message at hand, as a record has it
+	again                     []target // those of picked that get the message already
+	owed                      []byte   // who is owed the message at hand, as a record has it
 }
 
 func (b *Broker) worker() *worker {
