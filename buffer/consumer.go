@@ -46,6 +46,7 @@ type Consumer struct {
 	pending spans  // up to w or within done: to be backfilled
 	lost    int64
 	tally   Tally
+	late    map[uint64]LossReason // told as lost while they were handed out: they may be acked all the same
 	gone    bool
 }
 
@@ -193,6 +194,7 @@ func (c *Consumer) ack(id ID) {
 		c.done.add(seq, seq)
 		c.advance()
 	default:
+		q.tookLate(c, seq)
 		return
 	}
 	q.cursorsMoved()

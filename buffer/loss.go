@@ -31,14 +31,47 @@ func (q *Queue) lose(first, last uint64, why LossReason) {
 			for _, r := range c.done.missing(max(first, c.w+1), last) {
 				c.done.add(r.first, r.last)
 				q.lost(c, r, why)
+				c.lostHandedOut(r, Live, why)
 			}
 		}
 		for _, r := range c.pending.within(first, last) {
 			c.pending.remove(r.first, r.last)
 			q.lost(c, r, why)
+			c.lostHandedOut(r, Backfill, why)
 		}
 		c.advance()
 	}
+}
+
+// lostHandedOut remembers what of a lost range the consumer has: whoever is about to deliver it has a copy.
+func (c *Consumer) lostHandedOut(r span, lane Lane, why LossReason) {
+	for seq := r.first; seq <= min(r.last, c.lanes[lane].high); seq++ {
+		if c.late == nil {
+			c.late = map[uint64]LossReason{}
+		}
+		c.late[seq] = why
+	}
+}
+
+// lateKind is what late records are counted by.
+type lateKind struct {
+	consumer string
+	why      LossReason
+}
+
+// tookLate notes that a record was acked; if it was told as lost before, that is taken back.
+func (q *Queue) tookLate(c *Consumer, seq uint64) {
+	why, ok := c.late[seq]
+	if !ok {
+		return
+	}
+	delete(c.late, seq)
+	c.lost--
+	q.cur.dirty, q.cur.unwritten = true, true
+	if q.late == nil {
+		q.late = map[lateKind]int64{}
+	}
+	q.late[lateKind{c.name, why}]++
 }
 
 func (q *Queue) lost(c *Consumer, r span, why LossReason) {
@@ -74,8 +107,8 @@ func (q *Queue) report() {
 	q.reportMu.Lock()
 	defer q.reportMu.Unlock()
 	q.mu.Lock()
-	losses := q.losses
-	q.losses = nil
+	losses, late := q.losses, q.late
+	q.losses, q.late = nil, nil
 	if len(losses) > 0 {
 		q.cur.dirty, q.cur.unwritten = true, true // until they are reported they stand in the cursors file
 	}
@@ -84,6 +117,11 @@ func (q *Queue) report() {
 		q.log.Warn("queued records are lost", "consumer", l.Consumer, "first", l.First.Seq, "last", l.Last.Seq, "open", l.Open, "reason", string(l.Reason))
 		if q.opt.OnLoss != nil {
 			q.opt.OnLoss(l)
+		}
+	}
+	for kind, n := range late {
+		if q.opt.OnLate != nil {
+			q.opt.OnLate(kind.consumer, kind.why, n)
 		}
 	}
 }

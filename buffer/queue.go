@@ -52,6 +52,9 @@ type Options struct {
 	// OnLoss is told of every range of records that a consumer will not get. It is called by Run and
 	// Close, one call at a time, without locks held: it may append.
 	OnLoss func(Loss)
+	// OnLate takes back n of the records that OnLoss told of: they had been handed out, and were acked after all.
+	// It is called as OnLoss is, after it.
+	OnLate func(consumer string, why LossReason, n int64)
 }
 
 // An Entry is one record to append. Both parts may be reused once the call has returned.
@@ -106,6 +109,7 @@ type Queue struct {
 	dicts      map[uint64]*dictionary
 	consumers  []*Consumer
 	losses     []Loss
+	late       map[lateKind]int64 // not reported yet
 	cur        cursorFile
 	cursorMu   sync.Mutex
 	cutMu      sync.Mutex // held while a file is shortened, and while one stops being a segment

@@ -252,6 +252,39 @@ func TestOldestAreDroppedAtTheBoundAndTheRangeTold(t *testing.T) {
 	}
 }
 
+// What is in flight has been copied: the queue gives it up, and it arrives all the same.
+func TestARecordThatWasDroppedInFlightAndIsAckedIsNoLoss(t *testing.T) {
+	lost, late := map[string]int64{}, map[string]int64{}
+	q := open(t, buffer.Options{Dir: t.TempDir(), MaxBytes: 1 << 20, SegmentBytes: 64 << 10,
+		OnLoss: func(l buffer.Loss) { lost[l.Consumer+" "+string(l.Reason)] += l.Count },
+		OnLate: func(consumer string, why buffer.LossReason, n int64) { late[consumer+" "+string(why)] += n }})
+	c := consumer(t, q, "slow", buffer.Oldest())
+	appendN(t, q, 0, 10)
+	back, _ := drain(t, c, buffer.Live)
+	c.Ack(back[9])
+	appendN(t, q, 10, 10)
+	c.Defer()
+	deferred, _ := drain(t, c, buffer.Backfill)
+	appendN(t, q, 20, 10_000)
+	q.Report()
+	all := lost["slow queue full"]
+	if all < 1000 || len(late) > 0 {
+		t.Fatalf("lost %v, late %v", lost, late)
+	}
+	for range 2 { // the second time says nothing new
+		c.AckAll(buffer.Tally{}, back[2:]...)
+		c.AckAll(buffer.Tally{}, deferred[:4]...)
+		q.Report()
+		if late["slow queue full"] != 7+4 || lost["slow queue full"] != all {
+			t.Errorf("lost %v, late %v", lost, late)
+		}
+		if n := q.Stats().Consumers[0].Lost; n != all-11 {
+			t.Errorf("%d of %d lost in the end", n, all)
+		}
+	}
+	closeQueue(t, q)
+}
+
 func TestNewestAreRefusedAtTheBound(t *testing.T) {
 	q := open(t, buffer.Options{Dir: t.TempDir(), MaxBytes: 1 << 20, SegmentBytes: 64 << 10, Full: buffer.RefuseNewest})
 	c := consumer(t, q, "a", buffer.Oldest())

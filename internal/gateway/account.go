@@ -74,3 +74,9 @@ func (g *Gateway) queueLost(l buffer.Loss) {
 		g.lose(ledger.Loss{Destination: l.Consumer, Reason: string(l.Reason), Count: uint64(l.Count), First: l.First, Last: l.Last, Open: l.Open})
 	}
 }
+
+// queueLate is what the queue calls when samples arrived that it had told as lost: they were on their way when
+// it dropped them.
+func (g *Gateway) queueLate(destination string, why buffer.LossReason, n int64) {
+	g.ledger.Late(destination, string(why), uint64(n))
+}

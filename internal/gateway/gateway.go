@@ -148,7 +148,7 @@ var livedWith = []syscall.Errno{syscall.EROFS, syscall.ENOSPC, syscall.EDQUOT, s
 func (g *Gateway) openQueue() error {
 	cfg := &g.o.Config.Queue
 	dir := filepath.Join(g.o.Config.Gateway.Data, "queue")
-	q, err := buffer.Open(queueOptions(cfg, dir, g.queueLost, g.log))
+	q, err := buffer.Open(queueOptions(cfg, dir, g.queueLost, g.queueLate, g.log))
 	var locked *buffer.ErrLocked
 	switch {
 	case errors.As(err, &locked) && locked.Pid != 0:

@@ -10,9 +10,9 @@ import (
 )
 
 // queueOptions translates the table [queue].
-func queueOptions(cfg *config.Queue, dir string, lost func(buffer.Loss), log *slog.Logger) buffer.Options {
+func queueOptions(cfg *config.Queue, dir string, lost func(buffer.Loss), late func(string, buffer.LossReason, int64), log *slog.Logger) buffer.Options {
 	o := buffer.Options{
-		Dir: dir, OnLoss: lost, Logger: log,
+		Dir: dir, OnLoss: lost, OnLate: late, Logger: log,
 		MaxBytes: int64(cfg.MaxBytes), MaxAge: cfg.MaxAge, Preallocate: cfg.Preallocate, SyncWindow: cfg.Sync.Window,
 	}
 	if cfg.WhenFull == config.RefuseNewest {

@@ -129,6 +129,15 @@ func (l *Ledger) urge() {
 	}
 }
 
+// Late takes n back of what a destination was said to have lost: it arrived all the same. Records that tell of
+// it are not taken back.
+func (l *Ledger) Late(destination, reason string, n uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lost.destination(destination).Lost[reason] -= n
+	l.unsaved = true
+}
+
 // Queued says under which name the queue has the oldest record that was offered and not answered.
 func (l *Ledger) Queued(id buffer.ID) {
 	l.mu.Lock()

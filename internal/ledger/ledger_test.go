@@ -269,6 +269,23 @@ func TestTheRangeOfAStormHoldsAllOfIt(t *testing.T) {
 	}
 }
 
+func TestWhatArrivesAfterAllIsNoLossInTheTotals(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "account")
+	synctest.Test(t, func(t *testing.T) {
+		l := start(t, &sink{}, path)
+		l.Lost(Loss{Destination: "cloud", Reason: "queue full", Count: 100, First: id(1), Last: id(100)})
+		l.Late("cloud", "queue full", 64)
+		if n := l.Totals().Destinations["cloud"].Lost["queue full"]; n != 36 {
+			t.Errorf("%d lost", n)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		if n := start(t, &sink{}, path).Totals().Destinations["cloud"].Lost["queue full"]; n != 36 {
+			t.Errorf("%d lost after a restart", n)
+		}
+	})
+}
+
 func TestTotalsGoOnAfterARestart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "account")
 	for run := range uint64(3) {
