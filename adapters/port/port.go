@@ -75,33 +75,45 @@ func (c *Config) String() string {
 	return c.USB.String()
 }
 
-// Check says what is impossible about c, without looking at the machine.
+// A SettingError is what is wrong with one setting of a port.
+type SettingError struct {
+	Key string // baud, data_bits, parity, stop_bits, flow, rts; "": the port as a whole
+	Err error
+}
+
+func (e *SettingError) Error() string { return "port: " + e.Err.Error() }
+func (e *SettingError) Unwrap() error { return e.Err }
+
+// Check says what is impossible about c, without looking at the machine: a SettingError for each
+// setting, joined.
 func (c *Config) Check() error {
 	_, err := c.mode()
 	switch {
-	case err != nil:
-		return err
 	case c.Name == "" && c.USB == (USB{}):
-		return errors.New("port: neither a path nor a USB identity")
+		err = errors.Join(err, &SettingError{"", errors.New("neither a path nor a USB identity")})
 	case c.Name != "" && c.USB != (USB{}):
-		return errors.New("port: both a path and a USB identity; give one")
+		err = errors.Join(err, &SettingError{"", errors.New("both a path and a USB identity; give one")})
 	}
-	return nil
+	return err
 }
 
 func (c *Config) mode() (*serial.Mode, error) {
 	m := &serial.Mode{BaudRate: c.Baud, DataBits: c.DataBits}
+	var errs []error
+	wrong := func(key, format string, args ...any) {
+		errs = append(errs, &SettingError{key, fmt.Errorf(format, args...)})
+	}
 	if m.BaudRate == 0 {
 		m.BaudRate = 9600
 	}
 	if m.BaudRate < 0 {
-		return nil, fmt.Errorf("port: %d baud: a rate is positive", m.BaudRate)
+		wrong("baud", "%d baud: a rate is positive", m.BaudRate)
 	}
 	if m.DataBits == 0 {
 		m.DataBits = 8
 	}
 	if m.DataBits < 5 || m.DataBits > 8 {
-		return nil, fmt.Errorf("port: %d data bits: 5 to 8 are possible", m.DataBits)
+		wrong("data_bits", "%d data bits: 5 to 8 are possible", m.DataBits)
 	}
 	switch c.Parity {
 	case "", ParityNone:
@@ -115,7 +127,7 @@ func (c *Config) mode() (*serial.Mode, error) {
 	case ParitySpace:
 		m.Parity = serial.SpaceParity
 	default:
-		return nil, fmt.Errorf("port: parity %q: none, odd, even, mark or space", c.Parity)
+		wrong("parity", "parity %q: none, odd, even, mark or space", c.Parity)
 	}
 	switch c.StopBits {
 	case 0, 1:
@@ -125,17 +137,17 @@ func (c *Config) mode() (*serial.Mode, error) {
 	case 2:
 		m.StopBits = serial.TwoStopBits
 	default:
-		return nil, fmt.Errorf("port: %v stop bits: 1, 1.5 or 2", c.StopBits)
+		wrong("stop_bits", "%v stop bits: 1, 1.5 or 2", c.StopBits)
 	}
 	switch c.Flow {
 	case "", FlowNone, FlowRTSCTS, FlowXONXOFF:
 	default:
-		return nil, fmt.Errorf("port: flow control %q: none, rts/cts or xon/xoff", c.Flow)
+		wrong("flow", "flow control %q: none, rts/cts or xon/xoff", c.Flow)
 	}
 	if c.Flow == FlowRTSCTS && c.RTS != nil {
-		return nil, errors.New("port: RTS cannot be held at a level while flow control moves it")
+		wrong("rts", "RTS cannot be held at a level while flow control moves it")
 	}
-	return m, nil
+	return m, errors.Join(errs...)
 }
 
 // Counts are what the driver counted since it knows the port.

@@ -61,12 +61,7 @@ func checkI2C(cfg *config.I2C) {
 		d, err := i2cDevice(&cfg.Devices[i])
 		if err != nil {
 			broken = true
-			var at *placeError
-			if errors.As(err, &at) {
-				at.at.Errorf(at.key, "%v", at.err)
-			} else {
-				cfg.Devices[i].At.Errorf("", "%v", err)
-			}
+			tell(cfg.Devices[i].At, err)
 		}
 		o.Devices = append(o.Devices, d)
 	}
@@ -131,6 +126,16 @@ type placeError struct {
 
 func (e *placeError) Error() string { return fmt.Sprintf("%v: %v", e.at, e.err) }
 func (e *placeError) Unwrap() error { return e.err }
+
+// tell reports an error at its place, where it knows one, else at the table that it is about.
+func tell(table config.Place, err error) {
+	var at *placeError
+	if errors.As(err, &at) {
+		at.at.Errorf(at.key, "%v", at.err)
+	} else {
+		table.Errorf("", "%v", err)
+	}
+}
 
 // i2cDevice turns a table into the options of the adapter.
 func i2cDevice(cfg *config.I2CDevice) (i2c.Device, error) {

@@ -73,16 +73,9 @@ func modbusOptions(cfg *config.Modbus) (modbus.Options, error) {
 		o.Framing = modbus.ASCII
 	}
 	if cfg.Serial() {
-		o.Port = port.Config{
-			Name: cfg.Port, Baud: cfg.Baud, DataBits: cfg.DataBits, Parity: port.Parity(cfg.Parity), StopBits: cfg.StopBits,
-		}
-		if u := cfg.USB; u != nil {
-			o.Port.USB = port.USB{Vendor: u.Vendor, Product: u.Product, Serial: u.Serial, Interface: u.Interface}
-		}
+		o.Port = modbusPort(cfg)
 		if r := cfg.RS485; r != nil && r.By == "program" {
 			o.RTS = &modbus.RTS{Invert: r.Invert, Before: r.Before, After: r.After}
-		} else if r != nil {
-			o.Port.RS485 = &port.RS485{Invert: r.Invert, Before: r.Before, After: r.After}
 		}
 	}
 	for i := range cfg.Devices {
@@ -93,6 +86,18 @@ func modbusOptions(cfg *config.Modbus) (modbus.Options, error) {
 		o.Devices = append(o.Devices, d)
 	}
 	return o, nil
+}
+
+// modbusPort is the serial port of a bus that has one.
+func modbusPort(cfg *config.Modbus) port.Config {
+	p := port.Config{Name: cfg.Port, Baud: cfg.Baud, DataBits: cfg.DataBits, Parity: port.Parity(cfg.Parity), StopBits: cfg.StopBits}
+	if u := cfg.USB; u != nil {
+		p.USB = port.USB{Vendor: u.Vendor, Product: u.Product, Serial: u.Serial, Interface: u.Interface}
+	}
+	if r := cfg.RS485; r != nil && r.By != "program" {
+		p.RS485 = &port.RS485{Invert: r.Invert, Before: r.Before, After: r.After}
+	}
+	return p
 }
 
 // modbusDevice turns a device's table into the adapter's device, and returns all that is wrong.

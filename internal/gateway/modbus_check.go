@@ -34,15 +34,16 @@ func checkModbus(buses []config.Modbus) {
 			d := &cfg.Devices[k]
 			for _, err := range checkModbusDevice(cfg, d) {
 				broken = true
-				var at *placeError
-				if errors.Is(err, errNowhere) {
-					continue
+				if !errors.Is(err, errNowhere) {
+					tell(d.At, err)
 				}
-				if errors.As(err, &at) {
-					at.at.Errorf(at.key, "%v", at.err)
-				} else {
-					d.At.Errorf("", "%v", err)
-				}
+			}
+		}
+		if cfg.Serial() {
+			p := modbusPort(cfg)
+			for _, err := range portErrors(cfg.At, p.Check()) {
+				broken = true
+				tell(cfg.At, err)
 			}
 		}
 		if broken {

@@ -79,7 +79,7 @@ func TestBadModbusConfigurationsAreAnsweredWithPlaceAndMend(t *testing.T) {
 		{"framing", modbusTable(tcp+"\nframing = \"tpc\"", "unit = 1", `{ name = "x", holding = 1 }`), `did you mean "tcp"`},
 		{"framing without its port", modbusTable(tcp+"\nframing = \"rtu\"", "unit = 1", `{ name = "x", holding = 1 }`), "rtu-over-tcp"},
 		{"parity over the network", modbusTable(tcp+"\nparity = \"even\"", "unit = 1", `{ name = "x", holding = 1 }`), "parity is for serial ports"},
-		{"no such parity", modbusTable(`port = "/dev/null"`+"\nparity = \"evn\"", "unit = 1", `{ name = "x", holding = 1 }`), `parity "evn"`},
+		{"no such parity", modbusTable(`port = "/dev/null"`+"\nparity = \"evn\"", "unit = 1", `{ name = "x", holding = 1 }`), `:8: modbus "b": parity "evn": none, odd, even, mark or space`},
 		{"seven bits for RTU", modbusTable(`port = "/dev/null"`+"\ndata_bits = 7", "unit = 1", `{ name = "x", holding = 1 }`), "RTU needs all 8"},
 		{"no such profile", modbusTable(tcp, "unit = 1\nprofile = \"eastron-smd630\"", ""), `did you mean "eastron-sdm630"`},
 		{"cyclic profile", modbusTable(tcp, "unit = 1\nprofile = \"round\"", ""), "extends itself: round → trip → round"},

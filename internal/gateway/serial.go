@@ -176,9 +176,7 @@ func serialLine(cfg *config.Serial) (serial.Options, error) {
 	}
 	if cfg.Address == "" {
 		p := serialPort(cfg)
-		if err := p.Check(); err != nil {
-			errs = append(errs, &placeError{cfg.At, "", errors.New(strings.TrimPrefix(err.Error(), "port: "))})
-		}
+		errs = append(errs, portErrors(cfg.At, p.Check())...)
 		o.Open = func(context.Context) (serial.Conn, error) {
 			open, err := port.Open(p)
 			if err != nil {
@@ -210,4 +208,16 @@ func serialPort(cfg *config.Serial) port.Config {
 		p.RS485 = &port.RS485{Invert: r.Invert, Before: r.Before, After: r.After}
 	}
 	return p
+}
+
+// portErrors puts what is wrong with a port's settings beside their lines.
+func portErrors(at config.Place, err error) (errs []error) {
+	for _, err := range adapters.Joined(err) {
+		key := ""
+		if e := new(port.SettingError); errors.As(err, &e) {
+			key, err = e.Key, e.Err
+		}
+		errs = append(errs, &placeError{at, key, err})
+	}
+	return errs
 }

@@ -241,7 +241,7 @@ frame = { line = "\n", checksum = "crc16-modbuss" }
 	Check(cfg, "gateway.toml")
 	text := problems.String()
 	for _, want := range []string{
-		`gateway.toml:2: serial "a": parity "strange": none, odd, even, mark or space`,
+		`gateway.toml:5: serial "a": parity "strange": none, odd, even, mark or space`,
 		`gateway.toml:9: serial "a", device "scale": no point takes the group "unit"; add one, or make it (?:...)`,
 		"gateway.toml:16: serial \"a\", device \"broken\": error parsing regexp: missing closing ): `(`",
 		`gateway.toml:20: serial "a", device "wind": format "nmae" is unknown; did you mean "nmea"?`,
