@@ -27,11 +27,11 @@ real transports and read by the very pipeline of 'gateway run'. The upstream bro
 by itself, and whenever u is pressed; q or Ctrl-C ends the demo. It opens loopback ports only.
 
 Exit status: 0 when everything arrived everywhere, 1 when something was lost.`)
-	length := f.Duration("for", 0, "the `time` that it runs; 0: until q or Ctrl-C")
+	length := f.Duration("for", 0, "the `duration` that it runs; 0: until q or Ctrl-C")
 	data := f.String("data", "", "`directory` of the queue, kept at the end (default: a temporary one)")
 	printConfig := f.Bool("print-config", false, "print the configuration that it runs, before it runs")
 	writeConfig := f.String("write-config", "", "write that configuration to a `file`")
-	level := f.String("log", "", "log to standard error: debug, info, warn or error (default: nothing)")
+	level := f.String("log", "", "log to standard error at this `level`: debug, info, warn or error (default: nothing)")
 	if err := c.parse(f, 0, 0); err != nil {
 		return err
 	}

@@ -62,8 +62,8 @@ func commands() []command {
 		queueCommand,
 		serialCommand,
 		serviceCommand,
-		verifyStreamCommand,
 		subCommand,
+		verifyStreamCommand,
 		versionCommand,
 	}
 }
@@ -81,6 +81,15 @@ func (e *exitError) Error() string {
 	return e.err.Error()
 }
 func (e *exitError) Unwrap() error { return e.err }
+
+// A subError is one of a subcommand.
+type subError struct {
+	name string // "queue ls"
+	err  error
+}
+
+func (e *subError) Error() string { return e.err.Error() }
+func (e *subError) Unwrap() error { return e.err }
 
 // usagef is a fault in how the command was called.
 func usagef(format string, args ...any) error {
@@ -120,7 +129,7 @@ func Main(ctx context.Context, std streams, args []string) int {
 			return exitOK
 		}
 		name, args = args[0], append(args[1:len(args):len(args)], "--help")
-	case "-version", "--version":
+	case "-v", "-version", "--version":
 		name = versionCommand.name
 	}
 	var names []string
@@ -146,15 +155,19 @@ func exitCode(std streams, c command, err error) int {
 	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return exitOK
 	}
-	code := exitFailure
+	name, code := c.name, exitFailure
+	var sub *subError
+	if errors.As(err, &sub) {
+		name, err = sub.name, sub.err
+	}
 	var exit *exitError
 	if errors.As(err, &exit) {
 		code, err = exit.code, exit.err
 	}
 	if err != nil {
-		fmt.Fprintf(std.err, "gateway %s: %s\n", c.name, strings.TrimPrefix(err.Error(), c.name+": "))
+		fmt.Fprintf(std.err, "gateway %s: %s\n", name, strings.TrimPrefix(err.Error(), c.name+": "))
 		if code == exitUsage {
-			fmt.Fprintf(std.err, "Run 'gateway %s --help' for how to use it.\n", c.name)
+			fmt.Fprintf(std.err, "Run 'gateway %s --help' for how to use it.\n", name)
 		}
 	}
 	return code
@@ -195,7 +208,9 @@ func (c call) parse(f *flag.FlagSet, least, most int) error {
 	}
 	switch n := f.NArg(); {
 	case n < least:
-		return usagef("an argument is missing")
+		return usagef("an argument is missing: gateway %s %s", c.name, c.usage)
+	case n > most && f.Lookup("config") != nil && strings.HasSuffix(f.Arg(most), ".toml"):
+		return usagef("unexpected argument %q; say --config %s", f.Arg(most), f.Arg(most))
 	case n > most:
 		return usagef("unexpected argument %q", f.Arg(most))
 	}
@@ -236,9 +251,26 @@ func parseFlags(f *flag.FlagSet, args []string) error {
 		help()
 		return flag.ErrHelp
 	case err != nil:
-		return &exitError{exitUsage, err}
+		return usagef("%s%s", flagInText.ReplaceAllString(err.Error(), "$1 --$2"), nearFlag(f, err))
 	}
 	return nil
+}
+
+// flagInText finds such a flag in what the flag package says of a mistake.
+var flagInText = regexp.MustCompile(`(flag|not defined:|argument:) -(\w[\w-])`)
+
+// nearFlag is a hint where an unknown flag looks like one that there is.
+func nearFlag(f *flag.FlagSet, err error) string {
+	_, typed, unknown := strings.Cut(err.Error(), "not defined: -")
+	if !unknown {
+		return ""
+	}
+	var names []string
+	f.VisitAll(func(known *flag.Flag) { names = append(names, known.Name) })
+	if near, ok := hint.Nearest(typed, names); ok {
+		return fmt.Sprintf("; did you mean --%s?", near)
+	}
+	return ""
 }
 
 // dispatch carries out the subcommand that the call names, or lists them; their names begin with the
@@ -249,7 +281,10 @@ func (c call) dispatch(ctx context.Context, subcommands []command) error {
 		for _, sub := range subcommands {
 			short := strings.TrimPrefix(sub.name, c.name+" ")
 			if short == c.args[0] {
-				return sub.run(ctx, call{sub, c.streams, c.args[1:]})
+				if err := sub.run(ctx, call{sub, c.streams, c.args[1:]}); err != nil {
+					return &subError{sub.name, err}
+				}
+				return nil
 			}
 			names = append(names, short)
 		}

@@ -32,17 +32,17 @@ func (l *lineFlags) add(f *flag.FlagSet) {
 	f.StringVar(&l.address, "address", "", "network address, `host[:port]`")
 	f.StringVar(&l.bus, "bus", "", "`name` of a [[modbus]] bus of the configuration, with its settings of the line")
 	f.StringVar(&l.config, "config", defaultConfig, "the configuration `file` that --bus is in")
-	f.StringVar(&l.framing, "framing", "", "tcp, rtu, ascii, rtu-over-tcp or udp (default: tcp with an address, rtu with a port)")
-	f.IntVar(&l.data, "data-bits", 0, "7 or 8 (default: 8, with ascii 7)")
-	f.Float64Var(&l.stop, "stop-bits", 1, "1 or 2")
+	f.StringVar(&l.framing, "framing", "", "the `framing`: tcp, rtu, ascii, rtu-over-tcp or udp (default: tcp with an address, rtu with a port)")
+	f.IntVar(&l.data, "data-bits", 0, "the `number` of bits of a character, 7 or 8 (default: 8, with ascii 7)")
+	f.Float64Var(&l.stop, "stop-bits", 1, "their `number`: 1 or 2")
 	f.DurationVar(&l.timeout, "timeout", time.Second, "how long a device may take to answer")
 }
 
 func (l *lineFlags) addOne(f *flag.FlagSet) {
 	l.add(f)
-	f.IntVar(&l.baud, "baud", 9600, "speed of the serial line")
-	f.StringVar(&l.parity, "parity", "none", "none, even or odd")
-	f.IntVar(&l.unit, "unit", 1, "unit id of the device")
+	f.IntVar(&l.baud, "baud", 9600, "the line's `speed`")
+	f.StringVar(&l.parity, "parity", "none", "the `parity`: none, even or odd")
+	f.IntVar(&l.unit, "unit", 1, "the device's unit `id`")
 }
 
 // find looks the bus up in the configuration, where one is named.

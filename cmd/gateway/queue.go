@@ -9,9 +9,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -29,39 +29,16 @@ var queueCommand = command{
 	run:     runQueue,
 }
 
-func runQueue(ctx context.Context, c call) error {
-	sub := ""
-	if len(c.args) > 0 {
-		sub = c.args[0]
-	}
-	name := c.name
-	c.name += " " + sub
-	switch sub {
-	case "ls":
-		return queueLs(c, c.args[1:])
-	case "verify":
-		return queueVerify(c, c.args[1:])
-	case "export":
-		return queueExport(ctx, c, c.args[1:])
-	case "retry", "letters":
-		c.name = name
-		return runQueueRetry(ctx, c, c.args[1:], sub == "letters")
-	}
-	c.name = name
-	f := c.flags(`
-ls       segments, consumers and what waits for each
-verify   read every frame and count what is damaged
-export   write the samples as JSON, one a line
-letters  list the samples that a broker refused
-retry    send those again
-
-ls, verify and export only read: they may run beside the gateway.`)
-	if err := c.parse(f, 0, 0); err != nil {
-		return err
-	}
-	f.Usage()
-	return nil
+// ls, verify, export and letters only read: they may run beside the gateway.
+var queueCommands = []command{
+	{name: "queue ls", usage: "[--config FILE | --data DIR]", summary: "List the queue's segments and consumers, and what waits for each.", run: queueLs},
+	{name: "queue verify", usage: "[--config FILE | --data DIR]", summary: "Read every frame of the queue and every sample in it, and count what is damaged.", run: queueVerify},
+	{name: "queue export", usage: "[--config FILE | --data DIR] [--device NAME] [--from SEQ]", summary: "Write the queue's samples as JSON, one a line.", run: queueExport},
+	{name: "queue letters", usage: "[--config FILE | --data DIR] [DESTINATION...]", summary: "List the samples that a broker refused and that were set aside.", run: queueLetters},
+	{name: "queue retry", usage: "[--config FILE | --data DIR] [DESTINATION...]", summary: "Send those samples again.", run: queueRetry},
 }
+
+func runQueue(ctx context.Context, c call) error { return c.dispatch(ctx, queueCommands) }
 
 // queueFlags are what the reading commands share.
 type queueFlags struct {
@@ -70,8 +47,7 @@ type queueFlags struct {
 	config, data string
 }
 
-func newQueueFlags(c call, args []string, usage, summary, notes string) *queueFlags {
-	c.args, c.usage, c.summary = args, strings.TrimSpace("[--config FILE | --data DIR] "+usage), summary
+func newQueueFlags(c call, notes string) *queueFlags {
 	q := &queueFlags{call: c, f: c.flags(notes)}
 	q.f.StringVar(&q.config, "config", defaultConfig, "the configuration `file`, which names the data directory")
 	q.f.StringVar(&q.data, "data", "", "the data `directory`")
@@ -80,26 +56,34 @@ func newQueueFlags(c call, args []string, usage, summary, notes string) *queueFl
 
 // open parses the flags and looks at the queue.
 func (q *queueFlags) open() (*buffer.View, error) {
-	if err := q.parse(q.f, 0, 0); err != nil {
+	dir, err := q.dir(0)
+	if err != nil {
 		return nil, err
+	}
+	return buffer.Look(dir, nil)
+}
+
+// dir parses the flags, with at most some arguments, finds the data directory and returns the queue's.
+func (q *queueFlags) dir(arguments int) (string, error) {
+	if err := q.parse(q.f, 0, arguments); err != nil {
+		return "", err
 	}
 	if q.data == "" {
 		cfg, err := loadConfig(q.call, q.config)
 		if err != nil {
-			return nil, err
+			return "", err
 		}
 		q.data = cfg.Gateway.Data
 	}
 	dir := filepath.Join(q.data, "queue")
-	v, err := buffer.Look(dir, nil)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no queue in %s: has a gateway run with this data directory?", dir)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("there is no queue in %s: has a gateway run with this data directory?", dir)
 	}
-	return v, err
+	return dir, nil
 }
 
-func queueLs(c call, args []string) error {
-	q := newQueueFlags(c, args, "", "List the queue's segments and consumers.", `
+func queueLs(_ context.Context, c call) error {
+	q := newQueueFlags(c, `
 Depths count from what was saved last, which is up to five seconds ago while the gateway runs. What
 segments hold is as their headers say: 'gateway queue verify' reads every record.`)
 	v, err := q.open()
@@ -140,8 +124,8 @@ segments hold is as their headers say: 'gateway queue verify' reads every record
 	return w.Flush()
 }
 
-func queueVerify(c call, args []string) error {
-	q := newQueueFlags(c, args, "", "Read every frame of the queue and every sample in it, and count what is damaged.", `
+func queueVerify(_ context.Context, c call) error {
+	q := newQueueFlags(c, `
 Exit status: 0 everything that is there is intact; 1 something is not. Records that a power cut took
 before they were synced are counted, but are no damage.`)
 	v, err := q.open()
@@ -199,8 +183,8 @@ type exported struct {
 	Bad    map[string]string `json:"bad,omitempty"`
 }
 
-func queueExport(ctx context.Context, c call, args []string) error {
-	q := newQueueFlags(c, args, "[--device NAME] [--from SEQ]", "Write the queue's samples as JSON, one a line.", `
+func queueExport(ctx context.Context, c call) error {
+	q := newQueueFlags(c, `
 All that the queue has is written, delivered or not. What no longer can be decoded is left out and
 counted on standard error.`)
 	device := q.f.String("device", "", "only samples of this device `name`")

@@ -92,11 +92,17 @@ func TestQueueIsReadWhileItIsInUse(t *testing.T) {
 
 func TestQueueCommandsSayWhatIsMissing(t *testing.T) {
 	data := t.TempDir()
-	if _, errs, code := gatewayCommand(t, "queue", "ls", "--data", data); code != exitFailure || !strings.Contains(errs, "there is no queue in") {
-		t.Errorf("ls: %d %s", code, errs)
+	for _, c := range queueCommands {
+		_, sub, _ := strings.Cut(c.name, " ")
+		if _, errs, code := gatewayCommand(t, "queue", sub, "--data", data); code != exitFailure || !strings.Contains(errs, "there is no queue in") {
+			t.Errorf("%s: %d %s", c.name, code, errs)
+		}
 	}
-	if out, _, code := gatewayCommand(t, "queue"); code != exitOK || !strings.Contains(out, "send those again") {
+	if out, _, code := gatewayCommand(t, "queue"); code != exitUsage || !strings.Contains(out, "Send those samples again") {
 		t.Errorf("queue: %d %s", code, out)
+	}
+	if err := os.Mkdir(filepath.Join(data, "queue"), 0o700); err != nil {
+		t.Fatal(err)
 	}
 	if out, _, code := gatewayCommand(t, "queue", "retry", "--data", data); code != exitOK || !strings.Contains(out, "no sample was set aside") {
 		t.Errorf("retry: %d %s", code, out)

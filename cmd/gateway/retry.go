@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"text/tabwriter"
@@ -11,62 +10,42 @@ import (
 	"gateway/internal/delivery"
 )
 
-// letterDirs returns the stores of the destinations named, or of all.
-func letterDirs(c call, args []string, data, path string) (map[string]string, error) {
-	if data == "" {
-		cfg, err := loadConfig(c, path)
-		if err != nil {
-			return nil, err
-		}
-		data = cfg.Gateway.Data
-	}
-	dirs := map[string]string{}
-	for _, name := range args {
-		dirs[name] = delivery.LettersDir(data, name)
-	}
-	if len(args) > 0 {
-		return dirs, nil
-	}
-	entries, err := os.ReadDir(filepath.Dir(delivery.LettersDir(data, "x")))
-	if err != nil && !os.IsNotExist(err) {
-		return nil, err
-	}
-	for _, e := range entries {
-		if e.Type()&fs.ModeType == fs.ModeDir {
-			dirs[e.Name()] = delivery.LettersDir(data, e.Name())
-		}
-	}
-	return dirs, nil
-}
-
-// runQueueRetry is 'gateway queue retry' and, with list, 'gateway queue letters'.
-func runQueueRetry(_ context.Context, c call, args []string, list bool) error {
-	c.args = args
-	c.usage = "retry [--config FILE | --data DIR] [DESTINATION...]"
-	c.summary = "Send the samples again that a broker refused and that were set aside."
-	if list {
-		c.usage = "letters [--config FILE | --data DIR] [DESTINATION...]"
-		c.summary = "List the samples that a broker refused and that were set aside."
-	}
-	f := c.flags(`
+const aboutLetters = `
 A sample that a broker refuses while it takes others is set aside, with the reason, and the rest goes
 on. When the reason is mended 'gateway queue retry' sends what was set aside again, for one destination
-or for all: a gateway that is running does it within seconds, another at its next start.`)
-	path := f.String("config", defaultConfig, "the configuration `file`, which names the data directory")
-	data := f.String("data", "", "the data `directory`")
-	if err := c.parse(f, 0, 1000); err != nil {
-		return err
+or for all: a gateway that is running does it within seconds, another at its next start.`
+
+// letterDirs parses a call's flags and returns where the samples of the destinations that it names were
+// set aside, or of all, in the order of their names.
+func letterDirs(c call) (names []string, dir func(name string) string, err error) {
+	q := newQueueFlags(c, aboutLetters)
+	if _, err := q.dir(1000); err != nil {
+		return nil, nil, err
 	}
-	dirs, err := letterDirs(c, f.Args(), *data, *path)
+	dir = func(name string) string { return delivery.LettersDir(q.data, name) }
+	if q.f.NArg() > 0 {
+		return q.f.Args(), dir, nil
+	}
+	entries, err := os.ReadDir(filepath.Dir(dir("x")))
+	if err != nil && !os.IsNotExist(err) {
+		return nil, nil, err
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, dir, nil
+}
+
+func queueRetry(_ context.Context, c call) error {
+	names, dir, err := letterDirs(c)
 	if err != nil {
 		return err
 	}
-	if list {
-		return listLetters(c, dirs)
-	}
 	total := 0
-	for name, dir := range dirs {
-		n, err := delivery.RetryLetters(dir)
+	for _, name := range names {
+		n, err := delivery.RetryLetters(dir(name))
 		if err != nil {
 			return err
 		}
@@ -81,11 +60,15 @@ or for all: a gateway that is running does it within seconds, another at its nex
 	return nil
 }
 
-func listLetters(c call, dirs map[string]string) error {
+func queueLetters(_ context.Context, c call) error {
+	names, dir, err := letterDirs(c)
+	if err != nil {
+		return err
+	}
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 	n := 0
-	for name, dir := range dirs {
-		letters, err := delivery.ListLetters(dir)
+	for _, name := range names {
+		letters, err := delivery.ListLetters(dir(name))
 		if err != nil {
 			return err
 		}

@@ -30,7 +30,7 @@ queue is closed. A second one ends it at once; the queue loses nothing by that.
 Exit status: 0 after an orderly stop, 1 when a part failed, 64 for a wrong command line, 78 for a
 configuration that cannot be used, a file of the broker's that cannot be, or a queue that a newer program wrote.`)
 	path := f.String("config", defaultConfig, "the configuration `file`")
-	level := f.String("log", "info", "how much to say: debug, info, warn or error")
+	level := f.String("log", "info", "how much to say, the `level`: debug, info, warn or error")
 	if err := c.parse(f, 0, 0); err != nil {
 		return err
 	}

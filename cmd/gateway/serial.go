@@ -91,14 +91,14 @@ type monitorFlags struct {
 
 func (m *monitorFlags) add(f *flag.FlagSet) {
 	f.StringVar(&m.config, "config", "", "the configuration `file` that describes the port (default: that of the service, if it is there and does)")
-	f.IntVar(&m.port.Baud, "baud", 9600, "baud rate")
-	f.IntVar(&m.port.DataBits, "data-bits", 8, "5 to 8")
-	f.StringVar(&m.parity, "parity", "none", "none, even, odd, mark or space")
-	f.Float64Var(&m.port.StopBits, "stop-bits", 1, "1, 1.5 or 2")
-	f.StringVar(&m.flow, "flow", "none", "none, rts/cts or xon/xoff")
-	f.StringVar(&m.delimiter, "line", `\n`, "what ends a line, as in frame = { line = ... }")
-	f.DurationVar(&m.silence, "silence", 0, "a silence of this `time` ends a frame, instead of --line")
-	f.DurationVar(&m.duration, "for", 0, "the `time` to watch; 0: until Ctrl-C")
+	f.IntVar(&m.port.Baud, "baud", 9600, "the line's `speed`")
+	f.IntVar(&m.port.DataBits, "data-bits", 8, "the `number` of bits of a character, 5 to 8")
+	f.StringVar(&m.parity, "parity", "none", "the `parity`: none, even, odd, mark or space")
+	f.Float64Var(&m.port.StopBits, "stop-bits", 1, "their `number`: 1, 1.5 or 2")
+	f.StringVar(&m.flow, "flow", "none", "the `control` of the flow: none, rts/cts or xon/xoff")
+	f.StringVar(&m.delimiter, "line", `\n`, "the `characters` that end a line, as in frame = { line = ... }")
+	f.DurationVar(&m.silence, "silence", 0, "a silence of this `duration` ends a frame, instead of --line")
+	f.DurationVar(&m.duration, "for", 0, "the `duration` to watch; 0: until Ctrl-C")
 }
 
 func runSerialMonitor(ctx context.Context, c call) error {

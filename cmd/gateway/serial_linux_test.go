@@ -125,13 +125,13 @@ func TestSerialMonitorWithoutAConfiguration(t *testing.T) {
 
 func TestSerialMonitorOfNoPort(t *testing.T) {
 	for want, args := range map[string][]string{
-		"not there":              {filepath.Join(t.TempDir(), "ttyUSB0")},
-		"none, odd, even, mark":  {"--parity", "strange", "/dev/null"},
-		"not a serial port":      {"/dev/null"},
-		"--line":                 {"--line", `\q`, "/dev/null"},
-		"an argument is missing": {},
-		"there is no such file":  {"--config", "/nowhere.toml", "/dev/null"},
-		"not defined: -nonsense": {"--nonsense"},
+		"not there":               {filepath.Join(t.TempDir(), "ttyUSB0")},
+		"none, odd, even, mark":   {"--parity", "strange", "/dev/null"},
+		"not a serial port":       {"/dev/null"},
+		"--line":                  {"--line", `\q`, "/dev/null"},
+		"an argument is missing":  {},
+		"there is no such file":   {"--config", "/nowhere.toml", "/dev/null"},
+		"not defined: --nonsense": {"--nonsense"},
 	} {
 		var out bytes.Buffer
 		code := Main(t.Context(), streams{strings.NewReader(""), &out, &out}, append([]string{"serial", "monitor"}, args...))

@@ -28,7 +28,7 @@ state. show says what install would do, and does nothing.
 
 Where the gateway came as a package, the package has done all this.`)
 	root := f.String("root", "/", "the system's root `directory`; another one is only written to")
-	init := f.String("init", "", "systemd, openrc or procd; found out when left out")
+	init := f.String("init", "", "the `init` of this system: systemd, openrc or procd; found out when left out")
 	binary := f.String("binary", "/usr/local/bin/gateway", "where the `program` goes")
 	config := f.String("config", defaultConfig, "where the configuration `file` is, or goes when there is none")
 	data := f.String("data", "", "the `directory` of the queue, in a new configuration; by default /var/lib/gateway, under procd /srv/gateway")

@@ -55,7 +55,7 @@ Examples:
 	})
 	f.BoolVar(&bare, "N", false, "no line end after a message")
 	f.IntVar(&count, "C", 0, "end after this `number` of messages")
-	secondsVar(f, &flags.wait, "W", 0, "the `duration` after which to end; a failure where -C messages have not come by then")
+	secondsVar(f, &flags.wait, "W", 0, "the `duration` after which to end; a failure where the broker, or -C messages, have not come by then")
 	secondsVar(f, &flags.session, "session", 0, "the `duration` that the broker keeps messages for --id while we are away")
 	secondsVar(f, &flags.session, "x", 0, "the same as --session")
 	f.BoolVar(&keep, "c", false, "the broker keeps them for ever")
@@ -124,18 +124,22 @@ Examples:
 	sctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() { subscribed <- subscribe(sctx, s, subs) }()
+	there := false
 	for {
 		select {
 		case err := <-subscribed:
 			if err != nil && ctx.Err() == nil || subscribeOnly {
 				return err
 			}
-			subscribed = nil
+			there, subscribed = err == nil, nil
 		case err := <-p.done:
 			return err
 		case err := <-s.fatal:
 			return err
 		case <-ctx.Done():
+			if context.Cause(ctx) == errWaited && !there {
+				return s.why(fmt.Sprintf("not subscribed within %v", flags.wait))
+			}
 			if context.Cause(ctx) == errWaited && count > 0 {
 				return s.why(fmt.Sprintf("%d messages did not come within %v", count, flags.wait))
 			}

@@ -38,12 +38,14 @@ It ends after --for, or at Ctrl-C, and prints its report.
 
 Exit status: 0 when there is no gap without an explanation, 1 when there is, or nothing came.`)
 	url := f.String("url", "mqtt://127.0.0.1:1883", "the broker's `url`: mqtt, mqtts, ws or wss")
-	username := f.String("username", "", "user `name`")
-	passwordFile := f.String("password-file", "", "`file` with the password")
-	caFile := f.String("ca-file", "", "`file` with the certificates that the broker's is signed by, PEM")
+	username := f.String("user", "", "the user `name`")
+	f.StringVar(username, "username", "", "the same as --user")
+	passwordFile := f.String("password-file", "", "the `file` that holds the password")
+	caFile := f.String("cafile", "", "a PEM `file` of the authorities to trust instead of the system's")
+	f.StringVar(caFile, "ca-file", "", "the same as --cafile")
 	destination := f.String("destination", "", "`name` of the gateway's destination whose losses count; default: all")
-	length := f.Duration("for", 0, "the `time` to watch; 0: until Ctrl-C")
-	quiet := f.Duration("quiet", 0, "end when no sample came for this `time`; 0: never")
+	length := f.Duration("for", 0, "the `duration` to watch; 0: until Ctrl-C")
+	quiet := f.Duration("quiet", 0, "end when no sample came for this `duration`; 0: never")
 	asJSON := f.Bool("json", false, "print the report as JSON")
 	if err := c.parse(f, 0, 1000); err != nil {
 		return err
