@@ -31,6 +31,7 @@ type Announcer struct {
 	breaks int  // connections in a row that broke with some on their way and none acknowledged
 	pause  adapters.Backoff
 	quiet  time.Time // until then
+	gone   []string  // cleared, and Cleared has not said so yet
 	wake   chan struct{}
 }
 
@@ -41,6 +42,7 @@ type announcement struct {
 	payload string
 	told    bool // published since it changed
 	flying  bool // handed to the publisher, which has not said what became of it
+	clear   bool // forgotten when it is acknowledged
 }
 
 // NewAnnouncer returns an Announcer for a publisher that is taken to be connected until Link says
@@ -60,12 +62,30 @@ func (a *Announcer) Set(topic, payload string) {
 	}
 	changed := !x.told && x.payload == "" || x.payload != payload
 	if changed {
-		x.payload, x.told = payload, false
+		x.payload, x.told, x.clear = payload, false, false
 	}
 	a.mu.Unlock()
 	if changed {
 		a.poke()
 	}
+}
+
+// Clear has the broker forget what it retains of a topic: a retained message without content does that
+// [MQTT-3.3.1-6]. It is said once.
+func (a *Announcer) Clear(topic string) {
+	a.mu.Lock()
+	a.topics[topic] = &announcement{clear: true}
+	a.mu.Unlock()
+	a.poke()
+}
+
+// Cleared returns the topics of which the broker has forgotten what it retained since it was last called.
+func (a *Announcer) Cleared() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	gone := a.gone
+	a.gone = nil
+	return gone
 }
 
 // Link tells of a change of the connection.
@@ -155,6 +175,12 @@ func (a *Announcer) landed(m *mqtt.Message, err error) {
 	} else {
 		a.taken, a.breaks = true, 0
 		a.pause.Reset()
+		if x.clear && !changed {
+			delete(a.topics, m.Topic)
+			a.gone = append(a.gone, m.Topic)
+			a.mu.Unlock()
+			return
+		}
 	}
 	stale := !x.told && (changed || err == nil)
 	a.mu.Unlock()

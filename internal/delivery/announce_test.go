@@ -75,6 +75,17 @@ func TestAnAnnouncerPublishesWhatChangedAndAllAfterAReconnect(t *testing.T) {
 		want("c=1")
 		time.Sleep(10 * retryAnnouncement)
 		want()
+		a.Clear("old") // what an earlier configuration announced
+		want("old=")
+		if gone := a.Cleared(); len(gone) != 1 || gone[0] != "old" {
+			t.Errorf("cleared: %q", gone)
+		}
+		a.Link(false)
+		a.Link(true)
+		want("a=2", "b=3", "c=1")
+		if gone := a.Cleared(); len(gone) > 0 {
+			t.Errorf("cleared again: %q", gone)
+		}
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)

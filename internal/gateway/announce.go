@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"gateway/adapters"
-	"gateway/config"
 	"gateway/internal/format"
 	"gateway/mqtt"
 )
@@ -35,6 +34,7 @@ func (g *Gateway) announce(ctx context.Context) error {
 				}
 			}
 		}
+		g.cleared()
 		now := time.Now()
 		if !now.Before(account) {
 			account = now.Add(accountEvery)
@@ -62,7 +62,7 @@ func (g *Gateway) announce(ctx context.Context) error {
 // account is the retained message of the totals.
 func (g *Gateway) account() mqtt.Message {
 	return mqtt.Message{
-		Topic:   g.o.Config.Gateway.ID + "/" + config.ReservedDevice + "/account",
+		Topic:   g.ownTopic("account"),
 		Payload: g.ledger.Totals().JSON(), QoS: mqtt.AtLeastOnce, Retain: true,
 	}
 }
@@ -74,7 +74,7 @@ func (g *Gateway) announceState(device, state string) {
 			continue
 		}
 		if d.gets(device) {
-			d.announcer.Set(g.o.Config.Gateway.ID+"/"+device+"/state", state)
+			d.announcer.Set(g.stateTopic(device), state)
 		}
 	}
 }
@@ -86,7 +86,7 @@ func (g *Gateway) announceBus(s adapters.BusStatus) {
 			continue
 		}
 		if told := busMessage(s, d.gets); len(told.Devices) > 0 {
-			d.announcer.Set(g.o.Config.Gateway.ID+"/"+config.ReservedDevice+"/bus/"+s.Bus, told.json())
+			d.announcer.Set(g.busTopic(s.Bus), told.json())
 		}
 	}
 }

@@ -203,7 +203,7 @@ func (g *Gateway) state(online bool) mqtt.Message {
 		text = "online"
 	}
 	return mqtt.Message{
-		Topic:   g.o.Config.Gateway.ID + "/" + config.ReservedDevice + "/state",
+		Topic:   g.ownTopic("state"),
 		Payload: []byte(text), QoS: mqtt.AtLeastOnce, Retain: true,
 	}
 }

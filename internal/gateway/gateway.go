@@ -67,6 +67,7 @@ type Gateway struct {
 	brokerStore  io.Closer
 	destinations []*destination
 	buses        []namedBus
+	announced    announced
 	health       systemd.Health
 }
 
@@ -115,6 +116,7 @@ func Open(o Options) (_ *Gateway, err error) {
 	if err := g.openBuses(); err != nil {
 		return nil, err
 	}
+	g.retire()
 	// A configuration of thousands of points takes more memory than all that runs. From here on only
 	// who we are is asked of it.
 	slim := &config.Config{Gateway: o.Config.Gateway}
