@@ -46,7 +46,6 @@ type Account struct {
 	Local, Upstream              count
 	Outages                      int
 	LocalName, LocalAddr, UpAddr string
-	Waiting                      int64 // samples that no destination had acknowledged at the end
 }
 
 // Lost is how many samples did not arrive somewhere.
@@ -86,9 +85,16 @@ func Run(ctx context.Context, o Options) (account Account, err error) {
 	defer sensors.close()
 
 	// The broker upstream stands on a port of its own; the gateway reaches it over a line that can be
-	// cut, while the counting subscriber beside it cannot be cut off.
-	far, err := broker.New(broker.Options{Listen: []broker.Listener{{Address: "127.0.0.1:0"}}, Logger: o.Log.With("broker", "upstream")})
+	// cut, while the counting subscriber beside it cannot be cut off. All ports are held from here on: of
+	// two demos at once each has its own.
+	upstream, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
+		return account, fmt.Errorf("the upstream broker: %w", err)
+	}
+	farAddr := upstream.Addr().String()
+	far, err := broker.New(broker.Options{Listen: []broker.Listener{{Socket: upstream}}, Logger: o.Log.With("broker", "upstream")})
+	if err != nil {
+		upstream.Close()
 		return account, err
 	}
 	var background sync.WaitGroup
@@ -97,19 +103,18 @@ func Run(ctx context.Context, o Options) (account Account, err error) {
 	defer end()
 	background.Go(func() { _ = far.Run(running) })
 	background.Go(func() { sensors.run(running) })
-	farAddr, err := address(running, far)
+	uplink, err := o.listen(1884, "the upstream broker")
 	if err != nil {
 		return account, err
 	}
-	upAddr, note := freeAddr(1884, "the upstream broker")
-	o.say(note)
-	way, err := newLine(upAddr, farAddr)
+	way := newLine(uplink, farAddr)
+	defer way.close()
+	local, err := o.listen(1883, "the local broker")
 	if err != nil {
 		return account, err
 	}
-	defer way.cut()
-	localAddr, note := freeAddr(1883, "the local broker")
-	o.say(note)
+	defer local.Close() // as the broker does, if it comes to that
+	localAddr, upAddr := local.Addr().String(), uplink.Addr().String()
 	account.LocalAddr, account.UpAddr = localAddr, upAddr
 
 	text := sensors.config(o.Data, localAddr, upAddr)
@@ -127,7 +132,7 @@ func Run(ctx context.Context, o Options) (account Account, err error) {
 	}
 
 	s := &stage{
-		o: o, way: way, begun: time.Now(), latest: map[string]adapters.Sample{}, local: newTally(), up: newTally(),
+		o: o, way: way, started: make(chan struct{}), latest: map[string]adapters.Sample{}, local: newTally(), up: newTally(),
 		brokers: map[string]string{config.LocalDestination: localAddr, "upstream": upAddr},
 	}
 	subscribers := make([]*client.Client, 0, 2)
@@ -140,7 +145,7 @@ func Run(ctx context.Context, o Options) (account Account, err error) {
 		background.Go(func() { _ = sub.Run(running) })
 	}
 	s.gw, err = gateway.Open(gateway.Options{
-		Config: cfg, Log: o.Log, OpenI2C: sensors.openI2C, Queued: s.queued,
+		Config: cfg, Log: o.Log, OpenI2C: sensors.openI2C, Sockets: []net.Listener{local}, Queued: s.queued,
 		Linked: func(ctx context.Context) error {
 			for _, sub := range subscribers {
 				if err := subscribe(ctx, sub); err != nil {
@@ -149,7 +154,8 @@ func Run(ctx context.Context, o Options) (account Account, err error) {
 			}
 			return nil
 		},
-		Drain: 10 * time.Second, StopTimeout: 20 * time.Second,
+		Started: func() { close(s.started) },
+		Drain:   patience, StopTimeout: 2 * patience,
 	})
 	if err != nil {
 		return account, err
@@ -167,42 +173,27 @@ func Run(ctx context.Context, o Options) (account Account, err error) {
 	return account, nil
 }
 
-func (o *Options) say(text string) {
-	if text != "" {
-		fmt.Fprintln(o.Out, text)
-	}
-}
+// patience bounds each of the waits for something that is sure to come: a connection to this machine, and
+// what is on its way to arrive. A machine with too much to do may take long for it.
+const patience = 30 * time.Second
 
-// address waits for the first address that a broker listens on.
-func address(ctx context.Context, b *broker.Broker) (string, error) {
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for range 1000 {
-		if a := b.Addrs(); len(a) > 0 && a[0] != nil {
-			return a[0].String(), nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return "", ctx.Err()
-		}
-	}
-	return "", errors.New("the upstream broker got no port to listen on")
-}
-
-// freeAddr returns the loopback address with the first port from port on that nobody holds.
-func freeAddr(port int, what string) (addr, note string) {
+// listen listens on the first loopback port from port on that nobody holds, and says which it is where it is
+// another one.
+func (o *Options) listen(port int, what string) (net.Listener, error) {
 	for p := port; p < port+100; p++ {
-		addr = fmt.Sprintf("127.0.0.1:%d", p)
-		if l, err := net.Listen("tcp", addr); err == nil {
-			l.Close()
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p)); err == nil {
 			if p != port {
-				note = fmt.Sprintf("port %d is taken: %s is on port %d", port, what, p)
+				fmt.Fprintf(o.Out, "port %d is taken: %s is on port %d\n", port, what, p)
 			}
-			return addr, note
+			return l, nil
 		}
 	}
-	return "127.0.0.1:0", fmt.Sprintf("ports %d to %d are taken: %s gets any", port, port+99, what)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	fmt.Fprintf(o.Out, "ports %d to %d are taken: %s is on %s\n", port, port+99, what, l.Addr())
+	return l, nil
 }
 
 // subscriber is a client that counts what arrives at a broker.
@@ -218,7 +209,7 @@ func subscriber(addr string, t *tally, log *slog.Logger) (*client.Client, error)
 // Samples are one level below the gateway; what the gateway says of itself and of its devices' state
 // is deeper.
 func subscribe(ctx context.Context, c *client.Client) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	codes, err := c.Subscribe(ctx, mqtt.Subscription{Filter: "demo/+", QoS: mqtt.AtLeastOnce})
 	if err != nil {

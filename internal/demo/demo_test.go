@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -24,7 +25,7 @@ func TestTheDemoLosesNothingAndItsAccountAddsUp(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s\n%s", err, account, &out)
 	}
-	if account.Read < 10 || account.Local.Delivered != account.Read || account.Upstream.Delivered != account.Read || account.Lost() != 0 {
+	if account.Read == 0 || account.Local.Delivered != account.Read || account.Upstream.Delivered != account.Read || account.Lost() != 0 {
 		t.Errorf("the account does not add up:\n%s", account)
 	}
 	if account.Outages != 1 || account.Local.Disorder+account.Local.Foreign+account.Upstream.Foreign != 0 {
@@ -40,31 +41,74 @@ func TestTheDemoLosesNothingAndItsAccountAddsUp(t *testing.T) {
 	}
 }
 
-// A trigger is an output that calls f when a text is written to it.
-type trigger struct {
+// A watcher is an output, and a person before it who does one thing after the other, each upon seeing something.
+type watcher struct {
 	bytes.Buffer
-	text string
-	f    func()
+	steps []step
 }
 
-func (t *trigger) Write(b []byte) (int, error) {
-	if bytes.Contains(b, []byte(t.text)) {
-		t.f()
+type step struct {
+	sees string // a regular expression
+	does func()
+}
+
+func (w *watcher) Write(b []byte) (int, error) {
+	if len(w.steps) > 0 && regexp.MustCompile(w.steps[0].sees).Match(b) {
+		w.steps[0].does()
+		w.steps = w.steps[1:]
 	}
-	return t.Buffer.Write(b)
+	return w.Buffer.Write(b)
+}
+
+func TestKeysTakeTheUpstreamAwayAndBringItBack(t *testing.T) {
+	keys := make(chan byte, 3)
+	press := func(key byte) func() { return func() { keys <- key } }
+	out := &watcher{steps: []step{
+		{`local: in this process, \d{2,} delivered`, press('u')},
+		{`the upstream is away`, func() {}},
+		{`upstream: .*, [1-9]\d* waiting`, press('u')},
+		{`the upstream is back`, press('q')},
+	}}
+	account, err := Run(t.Context(), Options{Out: out, Keys: keys, Log: slog.New(slog.DiscardHandler)})
+	if err != nil || account.Read < 10 || account.Upstream.Delivered != account.Read || account.Outages != 1 || account.Lost() != 0 {
+		t.Errorf("%v\n%s\n%s", err, account, out)
+	}
+	if len(out.steps) != 0 {
+		t.Errorf("never seen: %s\n%s", out.steps[0].sees, out)
+	}
 }
 
 // An interrupt within the outage ends the demo with the same account: the line is mended first.
 func TestTheDemoInterruptedInTheOutageLosesNothing(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
-	out := &trigger{text: "upstream: away", f: interrupt}
-	account, err := Run(ctx, Options{For: 4500 * time.Millisecond, Out: out, Log: slog.New(slog.DiscardHandler)})
-	if err != nil || account.Read == 0 || account.Lost() != 0 || account.Waiting != 0 {
+	keys := make(chan byte, 1)
+	out := &watcher{steps: []step{
+		{`upstream: connected, [1-9]\d* delivered`, func() { keys <- 'u' }},
+		{`upstream: .*, [1-9]\d* waiting`, interrupt},
+		{`the upstream is back`, func() {}},
+	}}
+	account, err := Run(ctx, Options{Out: out, Keys: keys, Log: slog.New(slog.DiscardHandler)})
+	if err != nil || account.Read == 0 || account.Lost() != 0 {
 		t.Fatalf("%v\n%s\n%s", err, account, out)
 	}
-	if ctx.Err() == nil {
-		t.Errorf("the outage was never shown:\n%s", out)
+	if len(out.steps) != 0 {
+		t.Errorf("never seen: %s\n%s", out.steps[0].sees, out)
 	}
+}
+
+// Two demos at once have a broker each: neither counts what the other reads.
+func TestTwoDemosDoNotGetInEachOthersWay(t *testing.T) {
+	var both sync.WaitGroup
+	for range 2 {
+		both.Go(func() {
+			var out bytes.Buffer
+			account, err := Run(t.Context(), Options{For: time.Second, Out: &out, Log: slog.New(slog.DiscardHandler)})
+			if err != nil || account.Local.Delivered != account.Read || account.Local.Duplicates+account.Local.Foreign != 0 {
+				t.Errorf("%v\n%s\n%s", err, account, &out)
+			}
+		})
+	}
+	both.Wait()
 }
 
 func TestAViewIsDrawnWithinItsTerminal(t *testing.T) {

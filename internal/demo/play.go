@@ -13,10 +13,11 @@ import (
 
 // A stage is where the demo plays: the gateway, the line to its upstream, and what has been seen.
 type stage struct {
-	o     Options
-	gw    *gateway.Gateway
-	way   *line
-	begun time.Time
+	o       Options
+	gw      *gateway.Gateway
+	way     *line
+	started chan struct{} // closed when the gateway has been started
+	begun   time.Time     // when that was
 
 	local, up *tally
 	brokers   map[string]string // by destination: the address to show
@@ -46,6 +47,12 @@ func (s *stage) play(ctx context.Context) error {
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- s.gw.Run(running) }()
+	select {
+	case <-s.started:
+	case err := <-ended:
+		return err
+	}
+	s.begun = time.Now()
 
 	every := time.Second
 	if s.o.Size != nil {
@@ -64,11 +71,7 @@ func (s *stage) play(ctx context.Context) error {
 			s.cut()
 		case away == 0 && back > 0 && elapsed >= back:
 			back = 0
-			if err := s.mend(); err != nil {
-				stop()
-				<-ended
-				return err
-			}
+			s.mend()
 		}
 		if s.o.For > 0 && elapsed >= s.o.For {
 			break
@@ -89,9 +92,8 @@ func (s *stage) play(ctx context.Context) error {
 				s.cut()
 				continue
 			case key == 'u':
-				if err := s.mend(); err == nil {
-					continue
-				}
+				s.mend()
+				continue
 			case key != 'q' && key != 3: // Ctrl-C is a key in raw mode
 				continue
 			}
@@ -99,13 +101,9 @@ func (s *stage) play(ctx context.Context) error {
 		break
 	}
 	// The account is to be complete: the line is mended, and the stop waits for what is left.
-	if err := s.mend(); err != nil {
-		stop()
-		<-ended
-		return err
-	}
+	s.mend()
 	s.tell("stopping: the polls end, what is queued is delivered")
-	s.awaitLink()
+	s.awaitLink(running)
 	stop()
 	return <-ended
 }
@@ -116,15 +114,12 @@ func (s *stage) cut() {
 	s.tell("the upstream is away: its samples wait in the queue")
 }
 
-func (s *stage) mend() error {
+func (s *stage) mend() {
 	if s.way.whole() {
-		return nil
+		return
 	}
-	if err := s.way.mend(); err != nil {
-		return fmt.Errorf("the port of the upstream cannot be taken again: %w", err)
-	}
+	s.way.mend()
 	s.tell("the upstream is back: what has waited is delivered")
-	return nil
 }
 
 func (s *stage) tell(event string) {
@@ -134,31 +129,32 @@ func (s *stage) tell(event string) {
 	}
 }
 
-// awaitLink waits until all destinations are connected, for at most 10 s.
-func (s *stage) awaitLink() {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for range 500 {
-		up := true
+// awaitLink waits until all destinations are connected. After a cut it may take the gateway a moment to
+// notice that it no longer is.
+func (s *stage) awaitLink(ctx context.Context) {
+	await(ctx, func() bool {
 		for _, d := range s.gw.Status().Destinations {
-			up = up && d.Connected
+			if !d.Connected {
+				return false
+			}
 		}
-		if up {
-			return
-		}
-		<-tick.C
-	}
+		return s.way.used()
+	})
 }
 
-// settle waits until the subscribers have got what was queued, for at most 5 s: the gateway knows
-// that the brokers have it, but not when they hand it on.
+// settle waits until the subscribers have got what was queued: the gateway knows that the brokers have it,
+// but not when they hand it on.
 func (s *stage) settle(ctx context.Context) {
+	await(ctx, func() bool { return s.local.against(s.ids).Lost == 0 && s.up.against(s.ids).Lost == 0 })
+}
+
+// await waits until something is so, for as long as patience lasts.
+func await(ctx context.Context, so func() bool) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for range 250 {
-		if s.local.against(s.ids).Lost == 0 && s.up.against(s.ids).Lost == 0 {
-			return
-		}
+	for !so() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

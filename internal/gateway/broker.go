@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"gateway/config"
@@ -23,6 +25,7 @@ type BrokerEnv struct {
 	Data       string // directory of all state; the broker's is below it
 	Getenv     func(string) string
 	Version    string
+	Sockets    []net.Listener // that listen already, at addresses of the configuration
 	Log        *slog.Logger
 }
 
@@ -143,6 +146,9 @@ func brokerOptions(c *config.Broker, env BrokerEnv) (broker.Options, error) {
 		ln := broker.Listener{Network: "tcp", Address: a.Address, WebSocket: a.Scheme == "ws" || a.Scheme == "wss"}
 		if a.Scheme == "unix" {
 			ln.Network = "unix"
+		}
+		if i := slices.IndexFunc(env.Sockets, func(s net.Listener) bool { return s.Addr().String() == a.Address }); i >= 0 {
+			ln.Socket = env.Sockets[i]
 		}
 		if a.TLS() {
 			if certificate == nil {

@@ -39,7 +39,8 @@ func (g *Gateway) openDestinations() error {
 	if cfg.Broker.Enabled {
 		var err error
 		g.broker, g.brokerStore, err = NewBroker(&cfg.Broker, BrokerEnv{
-			ConfigFile: g.o.ConfigFile, Data: cfg.Gateway.Data, Getenv: os.Getenv, Version: g.o.Version, Log: g.log.With("broker", config.LocalDestination),
+			ConfigFile: g.o.ConfigFile, Data: cfg.Gateway.Data, Getenv: os.Getenv, Version: g.o.Version, Sockets: g.o.Sockets,
+			Log: g.log.With("broker", config.LocalDestination),
 		})
 		if err != nil {
 			return err

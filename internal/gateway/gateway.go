@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -48,6 +49,8 @@ type Options struct {
 	Started func()
 	// Clocks are where times come from; nil: the machine's own.
 	Clocks clock.Source
+	// Sockets listen already, at addresses of the local broker's: these it does not open. Run closes them.
+	Sockets []net.Listener
 	// OpenI2C replaces the opening of I2C buses; nil: the machine's own.
 	OpenI2C I2COpener
 }

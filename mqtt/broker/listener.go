@@ -16,6 +16,24 @@ import (
 
 // open starts to listen.
 func (b *Broker) open(ctx context.Context, l Listener) (net.Listener, error) {
+	ln := l.Socket
+	if ln == nil {
+		var err error
+		if ln, err = bind(ctx, l); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case l.WebSocket:
+		return listenWebSocket(ln, l.TLS, b.opt.Limits.Pending, b.opt.Limits.ConnectTimeout, b.turnedAway), nil
+	case l.TLS != nil:
+		return tls.NewListener(ln, l.TLS), nil
+	}
+	return ln, nil
+}
+
+// bind opens the socket of a listener.
+func bind(ctx context.Context, l Listener) (net.Listener, error) {
 	if l.network() == "unix" {
 		if err := removeStale(l.Address); err != nil {
 			return nil, err
@@ -26,12 +44,6 @@ func (b *Broker) open(ctx context.Context, l Listener) (net.Listener, error) {
 	ln, err := lc.Listen(ctx, l.network(), l.Address)
 	if err != nil {
 		return nil, fmt.Errorf("broker: listening on %s: %w", l.Address, err)
-	}
-	switch {
-	case l.WebSocket:
-		return listenWebSocket(ln, l.TLS, b.opt.Limits.Pending, b.opt.Limits.ConnectTimeout, b.turnedAway), nil
-	case l.TLS != nil:
-		return tls.NewListener(ln, l.TLS), nil
 	}
 	return ln, nil
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"math/big"
 	"net"
 	"net/http"
@@ -283,6 +284,25 @@ func TestATakenAddressIsRetriedAndItsHolderNamed(t *testing.T) {
 	})
 	taken.Close()
 	until(t, "it gets the address in the end", func() bool { return b.Addrs()[0] != nil && b.Faults()[0] == nil })
+}
+
+func TestASocketThatListensAlreadyIsServedAndClosed(t *testing.T) {
+	socket, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, err := net.Dial("tcp", socket.Addr().String()) // it may be early
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, stop := startStop(t, Options{Listen: []Listener{{Socket: socket}}})
+	p := newPeer(t, nc, mqtt.V5)
+	p.send(&packet.Connect{Version: mqtt.V5, CleanStart: true})
+	expect[*packet.Connack](p)
+	stop()
+	if _, err := socket.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("after the end of the broker its socket says %v", err)
+	}
 }
 
 // A socket file that a killed broker left behind is no obstacle, one that is in use is.

@@ -90,6 +90,7 @@ type Listener struct {
 	TLS     *tls.Config
 	// WebSocket speaks MQTT over WebSocket, at every path.
 	WebSocket bool
+	Socket    net.Listener // that listens already, and that Run closes; nil: the broker listens on Address
 }
 
 func (l Listener) network() string {
@@ -243,7 +244,7 @@ func (o *Options) check() error {
 		bad("maximum qos is %d: it is 0, 1 or 2", *o.MaxQoS)
 	}
 	for _, ln := range o.Listen {
-		if ln.Address == "" {
+		if ln.Address == "" && ln.Socket == nil {
 			bad("a listener has no address")
 		}
 	}
