@@ -10,6 +10,7 @@ import (
 
 // Whoever closes the terminal, or sends SIGHUP to a service as to others, gets an orderly stop; nohup is obeyed.
 func TestAClosedTerminalEndsInOrderUnlessNohup(t *testing.T) {
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // these tests may run under nohup themselves
 	if !slices.Contains(endSignals(), os.Signal(syscall.SIGHUP)) {
 		t.Error("SIGHUP would end the program at once")
 	}

@@ -20,7 +20,7 @@ import (
 	"gateway/mqtt/packet"
 )
 
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // run runs a broker over a store; stop ends both.
 func run(t *testing.T, s *Store) (b *broker.Broker, stop func()) {
