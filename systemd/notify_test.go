@@ -32,7 +32,7 @@ func manager(t *testing.T, name string) (next func() string) {
 	t.Cleanup(func() { c.Close() })
 	return func() string {
 		t.Helper()
-		c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		c.SetReadDeadline(time.Now().Add(time.Minute))
 		buf := make([]byte, 4096)
 		n, err := c.Read(buf)
 		if err != nil {

@@ -43,13 +43,13 @@ func TestReadKeepsItsDeadline(t *testing.T) {
 	if n, err := p.Read(make([]byte, 8)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("%d, %v", n, err)
 	}
-	p.SetReadDeadline(time.Now().Add(5 * time.Second))
+	p.SetReadDeadline(time.Now().Add(time.Minute))
 	l.Write([]byte("hello"))
 	var b [5]byte
 	if _, err := io.ReadFull(p, b[:]); err != nil || string(b[:]) != "hello" {
 		t.Fatalf("%q, %v", b, err)
 	}
-	p.SetWriteDeadline(time.Now().Add(5 * time.Second))
+	p.SetWriteDeadline(time.Now().Add(time.Minute))
 	if _, err := p.Write([]byte("world")); err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func TestInputFromBeforeTheOpeningIsThrownAway(t *testing.T) {
 	p := open(t, c)
 	defer p.Close()
 	l.Write([]byte("new"))
-	p.SetReadDeadline(time.Now().Add(5 * time.Second))
+	p.SetReadDeadline(time.Now().Add(time.Minute))
 	var b [3]byte
 	if _, err := io.ReadFull(p, b[:]); err != nil || string(b[:]) != "new" {
 		t.Errorf("%q, %v", b, err)

@@ -35,10 +35,11 @@ func rtuLine(t *testing.T, serve func(io.ReadWriter) error) string {
 }
 
 func TestModbusToolsWorkOnASerialLine(t *testing.T) {
+	t.Parallel() // it waits for devices that are not there
 	m := sim.NewModbus()
 	m.Unit(7).Set(sim.InputRegisters, 1, 305, 546).Set(sim.HoldingRegisters, 0, 1)
 	line := modbusLine(t, m)
-	code, out, stderr := run(t, "modbus", "scan", "--port", line, "--units", "6-8", "--baud", "9600", "--parity", "none", "--timeout", "40ms")
+	code, out, stderr := run(t, "modbus", "scan", "--port", line, "--units", "6-8", "--baud", "9600", "--parity", "none", "--timeout", "1s")
 	if code != 0 || !strings.Contains(out, "9600 baud, parity none, unit 7 answers") || !strings.Contains(out, `profile = "xy-md02"`) || strings.Contains(out, "unit 6 ") {
 		t.Errorf("exit %d: %s%s", code, out, stderr)
 	}
@@ -71,7 +72,7 @@ func TestModbusToolsTakeTheLineFromTheConfiguration(t *testing.T) {
 	if code != 0 || !strings.Contains(out, ": 43") {
 		t.Errorf("exit %d: %s%s", code, out, stderr)
 	}
-	code, out, stderr = run(t, "modbus", "scan", "--config", file, "--bus", "meters", "--units", "7", "--timeout", "40ms")
+	code, out, stderr = run(t, "modbus", "scan", "--config", file, "--bus", "meters", "--units", "7", "--timeout", "1s")
 	if code != 0 || !strings.Contains(out, "19200 baud, parity even, unit 7 answers") || strings.Contains(out, "9600 baud, parity none") {
 		t.Errorf("exit %d: %s%s", code, out, stderr)
 	}
@@ -95,10 +96,11 @@ func (l turning) Read(b []byte) (int, error) {
 }
 
 func TestModbusScanTakesNoNoiseForADevice(t *testing.T) {
+	t.Parallel() // it waits for devices that are not there
 	m := sim.NewModbus()
 	m.Unit(7).Set(sim.InputRegisters, 0, 1)
 	line := rtuLine(t, func(l io.ReadWriter) error { return m.ServeRTU(turning{l}) })
-	code, out, stderr := run(t, "modbus", "scan", "--port", line, "--units", "6-8", "--baud", "9600", "--parity", "none", "--timeout", "40ms")
+	code, out, stderr := run(t, "modbus", "scan", "--port", line, "--units", "6-8", "--baud", "9600", "--parity", "none", "--timeout", "1s")
 	if code != 0 || !strings.Contains(out, "unit 7 answers") || strings.Contains(out, "unit 6 ") || strings.Contains(out, "unit 8 ") {
 		t.Errorf("exit %d: %s%s", code, out, stderr)
 	}

@@ -116,6 +116,7 @@ func TestModbusWriteReadsBack(t *testing.T) {
 }
 
 func TestModbusScanFindsDevicesAndProposesProfiles(t *testing.T) {
+	t.Parallel() // it waits for devices that are not there
 	m := sim.NewModbus()
 	m.Unit(2).Set(sim.InputRegisters, 0, 1).Identify(0, "ACME").Identify(1, "M-1").Identify(2, "1.0")
 	sdm := m.Unit(5)
@@ -126,7 +127,7 @@ func TestModbusScanFindsDevicesAndProposesProfiles(t *testing.T) {
 	pv.Set(sim.HoldingRegisters, 40008, make([]uint16, 50)...).Set(sim.HoldingRegisters, 40058, 0xffff, 0)
 	m.Unit(9).Always(&sim.ModbusFault{Exception: 1})
 	addr := modbusServer(t, m)
-	code, out, stderr := run(t, "modbus", "scan", "--address", addr, "--units", "1-3,5,9,11", "--timeout", "30ms", "--profiles", t.TempDir())
+	code, out, stderr := run(t, "modbus", "scan", "--address", addr, "--units", "1-3,5,9,11", "--timeout", "1s", "--profiles", t.TempDir())
 	if code != 0 {
 		t.Fatalf("exit %d: %s", code, stderr)
 	}
@@ -162,7 +163,8 @@ func TestModbusToolsSayWhatIsWrongWithTheCall(t *testing.T) {
 }
 
 func TestModbusReadOfASilentDeviceSaysWhatToLookAt(t *testing.T) {
-	code, _, stderr := run(t, "modbus", "read", "--address", modbusServer(t, sim.NewModbus()), "--timeout", "20ms", "holding", "0")
+	t.Parallel() // it waits for devices that are not there
+	code, _, stderr := run(t, "modbus", "read", "--address", modbusServer(t, sim.NewModbus()), "--timeout", "1s", "holding", "0")
 	if code != exitFailure || !strings.Contains(stderr, "is the unit id right") {
 		t.Errorf("exit %d: %s", code, stderr)
 	}

@@ -42,7 +42,7 @@ func (s *screen) String() string {
 func (s *screen) await(t *testing.T, pattern string) {
 	t.Helper()
 	re := regexp.MustCompile(pattern)
-	late := time.After(10 * time.Second)
+	late := time.After(time.Minute)
 	for !re.MatchString(s.String()) {
 		select {
 		case <-s.news:
@@ -110,7 +110,16 @@ func TestSerialMonitorWithoutAConfiguration(t *testing.T) {
 	line := serialLine(t)
 	out, end := monitorOf(t, "--baud", "115200", "--silence", "20ms", line.Path())
 	out.await(t, "is open")
-	time.AfterFunc(200*time.Millisecond, func() { line.Write([]byte{0xAA, 0x00, 0x41}) })
+	speaking, quiet := context.WithCancel(t.Context())
+	defer quiet()
+	go func() { // what comes right after the opening may be the rest of something and is no frame
+		tick := time.NewTicker(250 * time.Millisecond)
+		defer tick.Stop()
+		for speaking.Err() == nil {
+			<-tick.C
+			line.Write([]byte{0xAA, 0x00, 0x41})
+		}
+	}()
 	out.await(t, `< aa 00 41 +\|\.\.A\|\n.*frame of 3 bytes: \.\.A`)
 	// Another program that wants the port is told who has it.
 	second, endSecond := monitorOf(t, line.Path())
