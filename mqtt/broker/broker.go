@@ -75,8 +75,8 @@ func New(o Options) (*Broker, error) {
 		faults:    make([]error, len(o.Listen)),
 		room:      make(chan struct{}, 1),
 
-		connecting: packet.NewBudget(int64(o.Limits.ConnectBytes)),
-		arriving:   packet.NewBudget(int64(max(o.Limits.QueuedBytesTotal, 2*int(o.MaxPacketSize)))), // one must always fit, and its copy,
+		connecting: packet.NewBudget(o.Limits.ConnectBytes),
+		arriving:   packet.NewBudget(max(o.Limits.QueuedBytesTotal, 2*int(o.MaxPacketSize))), // one must always fit, and its copy
 	}
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	if o.Store != nil {

@@ -107,7 +107,7 @@ func (c *conn) serve() {
 // connect reads and answers the first packet, which must be CONNECT [MQTT-3.1.0-1].
 func (c *conn) connect() error {
 	c.nc.SetReadDeadline(time.Now().Add(c.b.opt.Limits.ConnectTimeout))
-	c.reader.Limit(min(c.b.opt.Limits.ConnectPacketSize, int(c.b.opt.MaxPacketSize)), c.b.connecting)
+	c.reader.Limit(min(c.b.opt.Limits.ConnectPacketSize, int(c.b.opt.MaxPacketSize)), c.b.connecting, c.wake)
 	if s := c.stopped.Load(); s != nil { // stop's deadline must not be overwritten
 		return s.err
 	}
@@ -120,7 +120,7 @@ func (c *conn) connect() error {
 		c.b.stats.badConnects.Add(1)
 		return err
 	}
-	c.reader.Limit(int(c.b.opt.MaxPacketSize), c.b.arriving)
+	c.reader.Limit(int(c.b.opt.MaxPacketSize), c.b.arriving, c.makeRoom)
 	c.nc.SetReadDeadline(time.Time{})
 	if s := c.stopped.Load(); s != nil {
 		return s.err
@@ -274,6 +274,14 @@ func (c *conn) stop(code mqtt.ReasonCode, err error) bool {
 	c.seal(c.farewell(code, ""))
 	c.wake()
 	return true
+}
+
+// makeRoom ends the connection because a packet of it arrives more slowly than others that need the room.
+func (c *conn) makeRoom() {
+	if c.stop(mqtt.QuotaExceeded, errors.New("broker: too many large packets are arriving, and this one comes most slowly")) {
+		c.b.stats.refusals.Add(1)
+		c.flush()
+	}
 }
 
 const (

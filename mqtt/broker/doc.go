@@ -25,8 +25,9 @@
 //   - A CONNECT that is not whole within ConnectTimeout, or is larger than ConnectPacketSize, ends the
 //     connection, however slowly its bytes trickle in. An announced length allocates nothing.
 //   - Packets larger than 16 KiB take, while they arrive, at most as many bytes together as may wait for all
-//     sessions: DISCONNECT 0x97. Those of clients that have not connected yet have a bound of their own
-//     (ConnectBytes), so that strangers take no room from clients: the connection is closed.
+//     sessions. Beyond that the one that arrives most slowly makes room: DISCONNECT 0x97. Those of clients that have
+//     not connected yet have a bound of their own (ConnectBytes), so that strangers take no room from clients: the
+//     connection is closed.
 //   - Sessions beyond the limit, or client identifiers and wills of more bytes together than may wait for all
 //     sessions: CONNACK 0x97 quota exceeded (3.1.1: 3, server unavailable).
 //   - A packet beyond the maximum packet size: DISCONNECT 0x95. A payload beyond the maximum payload:

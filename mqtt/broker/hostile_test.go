@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -169,55 +170,69 @@ func TestConnectMustComeInTime(t *testing.T) {
 
 // What is not known yet to be anybody's holds little, however many do it, and takes no room from clients.
 func TestBytesBeforeConnectAreBounded(t *testing.T) {
-	b := start(t, Options{Limits: Limits{ConnectBytes: 100 << 10}})
-	large := &packet.Connect{Version: mqtt.V5, CleanStart: true, ClientID: "large", HasPassword: true, HasUsername: true, Password: make([]byte, 60_000)}
-	whole, err := large.Append(nil, mqtt.V5)
-	if err != nil {
-		t.Fatal(err)
-	}
-	known := join(t, b, mqtt.V5, "known")
-	first := dial(t, b, mqtt.V5)
-	first.write(whole[:len(whole)-1])
-	until(t, "it has arrived", func() bool { return b.Stats().BytesReceived > 59_000 })
-	second := dial(t, b, mqtt.V5)
-	second.write(whole)
-	second.closed()
-	if n := b.Stats().BadConnects; n != 1 {
-		t.Errorf("%d bad connects, want 1", n)
-	}
-	known.send(&packet.Publish{Topic: "t", Payload: make([]byte, 200_000), QoS: 1, ID: 1})
-	expect[*packet.Puback](known)
-	join(t, b, mqtt.V5, "small")
-	first.write(whole[len(whole)-1:])
-	expect[*packet.Connack](first)
-	first.send(&packet.Pingreq{}) // it reads on, so there is room again
-	expect[*packet.Pingresp](first)
-	third := dial(t, b, mqtt.V5)
-	third.send(large)
-	expect[*packet.Connack](third)
+	inBubble(t, Options{Limits: Limits{ConnectBytes: 100 << 10}}, func(t *testing.T, b *Broker) {
+		large := &packet.Connect{Version: mqtt.V5, CleanStart: true, ClientID: "large", HasPassword: true, HasUsername: true, Password: make([]byte, 60_000)}
+		whole, err := large.Append(nil, mqtt.V5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dial := func() *peer {
+			near, far := net.Pipe()
+			b.ServeConn(far)
+			return newPeer(t, near, mqtt.V5)
+		}
+		known, _ := piped(t, b, mqtt.V5, "known")
+		first := dial()
+		first.write(whole[:len(whole)-1])
+		time.Sleep(time.Second)
+		known.send(&packet.Publish{Topic: "t", Payload: make([]byte, 200_000), QoS: 1, ID: 1})
+		expect[*packet.Puback](known)
+		piped(t, b, mqtt.V5, "small")
+		second := dial() // takes the place of the first, which does not go on
+		second.send(large)
+		expect[*packet.Connack](second)
+		first.closed()
+		if n := b.Stats().BadConnects; n != 1 {
+			t.Errorf("%d bad connects, want 1", n)
+		}
+		second.silence() // it reads on, so there is room again
+		third := dial()
+		third.send(large)
+		expect[*packet.Connack](third)
+	})
 }
 
-// Clients that send large packets and never come to their ends hold no more than may be queued.
+// Clients that send large packets and never come to their ends hold no more than may be queued, and keep nobody out: the
+// one whose packet comes most slowly makes room.
 func TestArrivingPacketsAreBounded(t *testing.T) {
-	b := start(t, Options{MaxPacketSize: 100_000, Limits: Limits{QueuedBytesTotal: 100_000}})
-	unfinished, err := (&packet.Publish{Topic: "t", Payload: make([]byte, 90_000)}).Append(nil, mqtt.V5)
-	if err != nil {
-		t.Fatal(err)
-	}
-	first := join(t, b, mqtt.V5, "first")
-	had := b.Stats().BytesReceived
-	first.write(unfinished[:89_000])
-	until(t, "it has arrived", func() bool { return b.Stats().BytesReceived == had+89_000 })
-	second := join(t, b, mqtt.V5, "second")
-	second.write(unfinished[:89_000])
-	second.refused(mqtt.QuotaExceeded)
-	first.write(unfinished[89_000:])
-	first.send(&packet.Pingreq{})
-	expect[*packet.Pingresp](first)
-	third := join(t, b, mqtt.V5, "third")
-	third.write(unfinished)
-	third.send(&packet.Pingreq{})
-	expect[*packet.Pingresp](third)
+	inBubble(t, Options{MaxPacketSize: 100_000, Limits: Limits{QueuedBytesTotal: 100_000}}, func(t *testing.T, b *Broker) {
+		unfinished, err := (&packet.Publish{Topic: "t", Payload: make([]byte, 90_000)}).Append(nil, mqtt.V5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		join := func(id string) *peer {
+			p, _ := piped(t, b, mqtt.V5, id)
+			return p
+		}
+		first := join("first")
+		first.write(unfinished[:89_000])
+		time.Sleep(10 * time.Second)
+		second := join("second")
+		go second.nc.Write(unfinished[:89_000])
+		first.refused(mqtt.QuotaExceeded)
+		synctest.Wait()
+		third := join("third") // which is no faster than the second
+		go third.nc.Write(unfinished[:89_000])
+		third.refused(mqtt.QuotaExceeded)
+		second.write(unfinished[89_000:])
+		second.silence()
+		fourth := join("fourth")
+		fourth.write(unfinished)
+		fourth.silence()
+		if n := b.Stats().ProtocolErrors; n != 2 {
+			t.Errorf("%d refusals counted, want 2", n)
+		}
+	})
 }
 
 func TestConnectionsAreBounded(t *testing.T) {

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"gateway/mqtt"
 
@@ -491,7 +493,7 @@ func TestReadersShareABudget(t *testing.T) {
 	budget := NewBudget(all)
 	reader := func(b []byte) *Reader {
 		r := NewReader(bytes.NewReader(b), 0, nil)
-		r.Limit(0, budget)
+		r.Limit(0, budget, func() { t.Error("a packet that is whole made room") })
 		return r
 	}
 	first := reader(append(slices.Clone(large), 0xc0, 0))
@@ -514,11 +516,85 @@ func TestReadersShareABudget(t *testing.T) {
 		t.Errorf("the first packet's bytes were not given back: %v", err)
 	}
 	// Bytes are of the budget that they were taken from, whatever is to come.
-	cut.Limit(0, NewBudget(0))
+	cut.Limit(0, NewBudget(0), nil)
 	cut.Close()
-	if left := budget.left.Load(); left != all {
-		t.Errorf("%d bytes are left in the end, want all", left)
+	first.Close()
+	if budget.left != all || len(budget.loans) != 0 {
+		t.Errorf("%d bytes are left in the end and %d loans, want all and none", budget.left, len(budget.loans))
 	}
+}
+
+// Packets that are never finished keep nobody out: the one that comes most slowly makes room, whoever came first.
+func TestTheSlowestPacketMakesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		large := append(unhex(t, "30 80 80 04"), make([]byte, 64<<10)...)
+		budget := NewBudget(200_000) // for three, or two and a copy
+		type stream struct {
+			io.Writer
+			ended error
+			over  chan struct{}
+		}
+		open := func() *stream {
+			in, out := io.Pipe()
+			s := &stream{Writer: out, over: make(chan struct{})}
+			r := NewReader(in, 0, nil)
+			r.Limit(0, budget, func() { in.Close() })
+			go func() {
+				defer close(s.over)
+				_, s.ended = r.Next()
+				r.Close()
+			}()
+			return s
+		}
+		send := func(s *stream, b []byte) {
+			t.Helper()
+			if _, err := s.Write(b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		trickling, stalled := open(), open()
+		send(trickling, large[:40<<10])
+		send(stalled, large[:50<<10])
+		for range 30 { // the one goes on, the other does not
+			time.Sleep(time.Second)
+			send(trickling, large[40<<10:][:500])
+		}
+		honest := open()
+		send(honest, large)
+		<-honest.over
+		if honest.ended != nil {
+			t.Errorf("a packet that came at once: %v", honest.ended)
+		}
+		<-stalled.over
+		if stalled.ended == nil {
+			t.Error("the stalled packet made no room")
+		}
+		send(trickling, large[40<<10:][:20])
+		select {
+		case <-trickling.over:
+			t.Errorf("the faster of the two has ended: %v", trickling.ended)
+		default:
+		}
+		var fast []*stream
+		for range 2 {
+			s := open()
+			send(s, large[:60<<10])
+			fast = append(fast, s)
+		}
+		<-trickling.over
+		if trickling.ended == nil {
+			t.Error("beyond the budget")
+		}
+		for _, s := range fast {
+			send(s, large[60<<10:])
+			if <-s.over; s.ended != nil {
+				t.Errorf("a fast packet: %v", s.ended)
+			}
+		}
+		if budget.left != 200_000 || len(budget.loans) != 0 {
+			t.Errorf("%d bytes and %d loans are left", budget.left, len(budget.loans))
+		}
+	})
 }
 
 func TestReaderReady(t *testing.T) {

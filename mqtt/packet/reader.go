@@ -2,6 +2,7 @@ package packet
 
 import (
 	"io"
+	"math"
 	"sync"
 
 	"gateway/mqtt"
@@ -38,7 +39,8 @@ type Reader struct {
 	r      io.Reader
 	pool   *Pool
 	budget *Budget // of buf to come
-	lender *Budget // of buf as it is, where that is larger than those of the pool
+	evict  func()  // ends the stream where another packet needs the budget more
+	loan   *loan   // of buf as it is, where that is larger than those of the pool
 	max    int
 	buf    []byte
 	start  int // of what was read and not yet returned
@@ -51,16 +53,17 @@ type Reader struct {
 // max <= 0 is no limit but the protocol's. pool may be nil.
 func NewReader(r io.Reader, max int, pool *Pool) *Reader {
 	rd := &Reader{r: r, pool: pool}
-	rd.Limit(max, nil)
+	rd.Limit(max, nil, nil)
 	return rd
 }
 
-// Limit changes the limit on the size of packets to come, and the budget that they are of.
-func (r *Reader) Limit(max int, of *Budget) {
+// Limit changes the limit on the size of packets to come, and the budget that they are of. evict is called, perhaps by
+// another Reader's goroutine, when a packet has to make room for others: it ends the stream, and does not wait.
+func (r *Reader) Limit(max int, of *Budget, evict func()) {
 	if max <= 0 || max > maxRemaining+5 {
 		max = maxRemaining + 5
 	}
-	r.max, r.budget = max, of
+	r.max, r.budget, r.evict = max, of, evict
 }
 
 // Ready tells whether a whole packet, or a bad one, is there already: the next call of Next will not
@@ -119,6 +122,9 @@ func (r *Reader) Next() (Frame, error) {
 		if size > 0 && size <= r.end-r.start {
 			b := r.buf[r.start : r.start+size : r.start+size]
 			r.start += size
+			if r.loan != nil {
+				r.loan.got.Store(math.MaxInt64) // it is whole, and makes no room until it is handled
+			}
 			return Frame{Type: Type(b[0] >> 4), Flags: b[0] & 0x0f, Body: b[head:]}, nil
 		}
 		if r.err != nil {
@@ -133,6 +139,9 @@ func (r *Reader) Next() (Frame, error) {
 		n, err := r.r.Read(r.buf[r.end:])
 		r.end += n
 		r.err = err
+		if r.loan != nil {
+			r.loan.got.Store(int64(r.end - r.start))
+		}
 		if n < smallBuffer/2 {
 			r.few++
 		} else {
@@ -167,11 +176,22 @@ func (r *Reader) room(size int) error {
 	default:
 		// Full with one packet: at most double, and not beyond its end.
 		n := min(2*len(r.buf), size)
-		if !r.budget.take(n) {
+		l := r.loan
+		if l == nil {
+			l = r.budget.lend(have, r.evict)
+		}
+		if !l.take(n) {
+			l.over()
 			return &Error{Code: mqtt.QuotaExceeded, Type: Type(r.buf[r.start] >> 4), Detail: "too many large packets are arriving"}
 		}
+		old := len(r.buf)
+		if r.loan == nil {
+			old = 0 // it is the pool's
+		}
+		r.loan = nil // it goes on
 		r.swap(make([]byte, n))
-		r.lender = r.budget
+		r.loan = l
+		l.give(old)
 	}
 	return nil
 }
@@ -186,8 +206,6 @@ func (r *Reader) swap(b []byte) {
 // release gives the buffer back to where it came from.
 func (r *Reader) release() {
 	r.pool.put(r.buf)
-	if r.lender != nil {
-		r.lender.take(-len(r.buf))
-		r.lender = nil
-	}
+	r.loan.over()
+	r.loan = nil
 }
