@@ -1,5 +1,5 @@
-// Package format makes MQTT messages of samples: topics by template, payloads as JSON, bare values,
-// InfluxDB line protocol, SenML or by a Go template. The queue holds samples, not messages, so what
+// Package format makes MQTT messages of samples: topics by template, payloads as JSON, compact CBOR, bare
+// values, InfluxDB line protocol, SenML or by a Go template. The queue holds samples, not messages, so what
 // is configured here applies to the backlog, too.
 package format
 
@@ -22,6 +22,7 @@ type Kind string
 
 const (
 	JSON      Kind = "json"       // one object per sample
+	CBOR      Kind = "cbor"       // one array per sample; the names are published once, in its schema
 	Value     Kind = "value"      // one message per reading, the bare value
 	Line      Kind = "influx"     // InfluxDB line protocol, one line per sample
 	SenML     Kind = "senml"      // RFC 8428, JSON
@@ -30,7 +31,7 @@ const (
 )
 
 // Kinds returns the formats there are.
-func Kinds() []Kind { return []Kind{JSON, Value, Line, SenML, SenMLCBOR, Template} }
+func Kinds() []Kind { return []Kind{JSON, CBOR, Value, Line, SenML, SenMLCBOR, Template} }
 
 // Compression of payloads, for links that are paid by the byte.
 type Compression string
@@ -57,6 +58,8 @@ type Options struct {
 	Rules       []Rule        // the last one that matches and says something about a setting decides it
 	// NoProperties leaves out content type and identity in MQTT 5.0 properties, to save their bytes.
 	NoProperties bool
+	// PassingSchemas are those of the CBOR kind that the broker is not asked to retain.
+	PassingSchemas bool
 }
 
 // A Rule changes settings for some devices or points. Rules that name points decide Topic, QoS,
@@ -100,7 +103,7 @@ func (o *Out) Reset() {
 type encoder interface {
 	contentType() string
 	text() bool
-	begin(b []byte) []byte
+	begin(b []byte, samples int) []byte
 	add(b []byte, first bool, it *Item, s *schema) ([]byte, error)
 	end(b []byte) []byte
 }
@@ -159,6 +162,8 @@ func New(o Options) (*Formatter, error) {
 	switch o.Kind {
 	case JSON:
 		f.enc = jsonEncoder{array: o.Batch}
+	case CBOR:
+		f.enc = compactEncoder{array: o.Batch}
 	case Value:
 	case Line:
 		f.enc = lineEncoder{}
@@ -213,6 +218,11 @@ func (f *Formatter) Selects(sample *adapters.Sample) bool {
 	return !s.skip && s.selects(sample)
 }
 
+// Schema returns the message without which nobody can read the samples of s: it has to be published before
+// them, once, and names what they only number. It is nil where samples speak for themselves. Whoever gets it
+// may not change it.
+func (f *Formatter) Schema(s *adapters.Schema) *mqtt.Message { return f.info(s).message }
+
 // Append makes the messages of items and adds them to out. The items are of one topic, as Topic
 // says, or one item of any. No message at all is a result, too: the selected points may be missing
 // from the sample.
@@ -225,24 +235,28 @@ func (f *Formatter) Append(out *Out, items ...Item) error {
 		}
 		return nil
 	}
-	start, n := len(out.buf), 0
-	var last *schema
-	out.buf = f.enc.begin(out.buf)
+	n := 0
 	for i := range items {
-		s := f.info(items[i].Sample.Schema)
-		if s.skip || !s.selects(items[i].Sample) {
-			continue
+		if f.Selects(items[i].Sample) {
+			n++
 		}
-		var err error
-		if out.buf, err = f.enc.add(out.buf, n == 0, &items[i], s); err != nil {
-			return err
-		}
-		last = s
-		n++
 	}
 	if n == 0 {
-		out.buf = out.buf[:start]
 		return nil
+	}
+	var last *schema
+	start := len(out.buf)
+	out.buf = f.enc.begin(out.buf, n)
+	for i := range items {
+		if !f.Selects(items[i].Sample) {
+			continue
+		}
+		first := last == nil
+		last = f.info(items[i].Sample.Schema)
+		var err error
+		if out.buf, err = f.enc.add(out.buf, first, &items[i], last); err != nil {
+			return err
+		}
 	}
 	out.buf = f.enc.end(out.buf)
 	m := mqtt.Message{Topic: last.topic}
@@ -252,8 +266,8 @@ func (f *Formatter) Append(out *Out, items ...Item) error {
 	}
 	if !f.o.NoProperties {
 		m.ContentType, m.PayloadUTF8 = f.enc.contentType(), f.enc.text()
-		switch _, own := f.enc.(jsonEncoder); {
-		case own: // it stands in the payload
+		switch {
+		case f.o.Kind == JSON || f.o.Kind == CBOR: // it stands in the payload
 		case len(items) == 1:
 			m.User = f.identity(nil, &items[0])
 		default:

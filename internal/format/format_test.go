@@ -174,7 +174,7 @@ func TestRulesDecideByDevicePointAndLabel(t *testing.T) {
 }
 
 func TestASampleWithoutSelectedPointsIsNoMessage(t *testing.T) {
-	for _, k := range []Kind{JSON, Value, Line, SenML, SenMLCBOR} {
+	for _, k := range []Kind{JSON, CBOR, Value, Line, SenML, SenMLCBOR} {
 		for _, s := range []Selector{{Points: []string{"energy"}}, {Devices: []string{"x*"}}, {Labels: []adapters.Label{{Name: "site", Value: "south"}}}} {
 			if m := messages(t, Options{Kind: k, Select: s}, item()); len(m) != 0 {
 				t.Errorf("%s, %v: %q", k, s, m[0].Payload)
@@ -361,23 +361,25 @@ func twenty() Item {
 	return it
 }
 
-func TestJSONAllocatesNothing(t *testing.T) {
-	f, err := New(Options{Gateway: "g"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	it := twenty()
-	var out Out
-	if n := testing.AllocsPerRun(100, func() {
-		out.Reset()
-		err = errors.Join(err, f.Append(&out, it))
-	}); n > 1 || err != nil {
-		t.Errorf("%v allocations, %v", n, err)
+func TestASampleAllocatesNothing(t *testing.T) {
+	for _, k := range []Kind{JSON, CBOR} {
+		f, err := New(Options{Gateway: "g", Kind: k})
+		if err != nil {
+			t.Fatal(err)
+		}
+		it := twenty()
+		var out Out
+		if n := testing.AllocsPerRun(100, func() {
+			out.Reset()
+			err = errors.Join(err, f.Append(&out, it))
+		}); n > 1 || err != nil {
+			t.Errorf("%s: %v allocations, %v", k, n, err)
+		}
 	}
 }
 
 func BenchmarkFormat20(b *testing.B) {
-	for _, k := range []Kind{JSON, Value, Line, SenML, SenMLCBOR} {
+	for _, k := range []Kind{JSON, CBOR, Value, Line, SenML, SenMLCBOR} {
 		b.Run(string(k), func(b *testing.B) {
 			f, err := New(Options{Gateway: "g", Kind: k})
 			if err != nil {

@@ -31,7 +31,7 @@ func (jsonEncoder) prepare(_ string, _ *adapters.Schema, s *schema) {
 	s.rename(func(b []byte, name string) []byte { return append(appendString(b, name), ':') })
 }
 
-func (e jsonEncoder) begin(b []byte) []byte {
+func (e jsonEncoder) begin(b []byte, _ int) []byte {
 	if e.array {
 		b = append(b, '[')
 	}

@@ -53,8 +53,8 @@ func (lineEncoder) prepare(gateway string, s *adapters.Schema, i *schema) {
 	i.rename(func(b []byte, name string) []byte { return append(b, lineToken(name)...) })
 }
 
-func (lineEncoder) begin(b []byte) []byte { return b }
-func (lineEncoder) end(b []byte) []byte   { return b }
+func (lineEncoder) begin(b []byte, _ int) []byte { return b }
+func (lineEncoder) end(b []byte) []byte          { return b }
 
 func (lineEncoder) add(b []byte, first bool, it *Item, s *schema) ([]byte, error) {
 	if !first {

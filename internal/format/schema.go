@@ -25,18 +25,20 @@ func (s *settings) apply(m *mqtt.Message) {
 // sample.
 type schema struct {
 	settings
-	skip   bool   // nothing of it is published here
-	part   bool   // some points are left out
-	topic  string // for whole samples
-	prefix string // format-specific: what begins each sample of the device
-	points []point
-	each   []settings // by point, for the Value kind only: there each has a message of its own
-	units  []string   // by point, for SenML only
+	skip    bool   // nothing of it is published here
+	part    bool   // some points are left out
+	topic   string // for whole samples
+	prefix  string // format-specific: what begins each sample of the device
+	points  []point
+	each    []settings    // by point, for the Value kind only: there each has a message of its own
+	units   []string      // by point, for SenML only
+	message *mqtt.Message // the schema itself, for the CBOR kind only
 }
 
 // A point is kept small: there may be tens of thousands, for each destination.
 type point struct {
 	text     string // its name as the format writes it; for the Value kind its topic
+	index    int32  // for the CBOR kind: among the points that are not left out
 	skip     bool
 	decimals int8
 }
@@ -84,6 +86,11 @@ func (f *Formatter) newSchema(s *adapters.Schema) *schema {
 			prepare(gateway string, s *adapters.Schema, i *schema)
 		}); ok {
 			c.prepare(f.o.Gateway, s, i)
+		}
+	}
+	if i.message != nil {
+		if i.message.Retain = !f.o.PassingSchemas; f.o.NoProperties {
+			i.message.ContentType = ""
 		}
 	}
 	return i

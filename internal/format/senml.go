@@ -1,12 +1,11 @@
 package format
 
 import (
-	"encoding/binary"
-	"math"
 	"strconv"
 	"strings"
 
 	"gateway/adapters"
+	"gateway/internal/cbor"
 	"gateway/internal/clock"
 )
 
@@ -81,10 +80,10 @@ func senmlPrepare(gateway string, s *adapters.Schema, i *schema) {
 
 type senmlJSON struct{}
 
-func (senmlJSON) contentType() string   { return "application/senml+json" }
-func (senmlJSON) text() bool            { return true }
-func (senmlJSON) begin(b []byte) []byte { return append(b, '[') }
-func (senmlJSON) end(b []byte) []byte   { return append(b, ']') }
+func (senmlJSON) contentType() string          { return "application/senml+json" }
+func (senmlJSON) text() bool                   { return true }
+func (senmlJSON) begin(b []byte, _ int) []byte { return append(b, '[') }
+func (senmlJSON) end(b []byte) []byte          { return append(b, ']') }
 func (senmlJSON) prepare(gateway string, s *adapters.Schema, i *schema) {
 	senmlPrepare(gateway, s, i)
 }
@@ -158,46 +157,40 @@ func appendSeconds(b []byte, it *Item) []byte {
 // (RFC 8949, 3.2.2).
 type senmlCBOR struct{}
 
-func (senmlCBOR) contentType() string   { return "application/senml+cbor" }
-func (senmlCBOR) text() bool            { return false }
-func (senmlCBOR) begin(b []byte) []byte { return append(b, cborArray) }
-func (senmlCBOR) end(b []byte) []byte   { return append(b, cborBreak) }
+func (senmlCBOR) contentType() string          { return "application/senml+cbor" }
+func (senmlCBOR) text() bool                   { return false }
+func (senmlCBOR) begin(b []byte, _ int) []byte { return append(b, cbor.OpenArray) }
+func (senmlCBOR) end(b []byte) []byte          { return append(b, cbor.Break) }
 func (senmlCBOR) prepare(gateway string, s *adapters.Schema, i *schema) {
 	senmlPrepare(gateway, s, i)
 }
 
-// Labels of section 6, and what they are in CBOR.
+// Labels of section 6, as CBOR has them.
 const (
-	cborBaseName  = 0x21 // -2
-	cborBaseTime  = 0x22 // -3
-	cborName      = 0x00
-	cborUnit      = 0x01
-	cborValue     = 0x02
-	cborStringVal = 0x03
-	cborBoolVal   = 0x04
-
-	cborArray = 0x9f // of indefinite length
-	cborMap   = 0xbf
-	cborBreak = 0xff
+	senmlBaseName  = 0x21 // -2
+	senmlBaseTime  = 0x22 // -3
+	senmlRecord    = 0x00 // the name
+	senmlUnits     = 0x01
+	senmlValue     = 0x02
+	senmlStringVal = 0x03
+	senmlBoolVal   = 0x04
 )
 
 func (senmlCBOR) add(b []byte, _ bool, it *Item, s *schema) ([]byte, error) {
 	base := true
 	record := func(suffix string, p *point) {
-		b = append(b, cborMap)
+		b = append(b, cbor.OpenMap)
 		if base {
-			b = cborText(append(b, cborBaseName), s.prefix)
-			b = append(b, cborBaseTime)
+			b = cbor.AppendText(append(b, senmlBaseName), s.prefix)
+			b = append(b, senmlBaseTime)
 			if it.Clock == clock.Unknown {
-				b = append(b, 0)
+				b = cbor.AppendUint(b, 0)
 			} else {
-				b = cborFloat(b, float64(it.Wall/1e6)/1e3)
+				b = cbor.AppendNumber(b, float64(it.Wall/1e6)/1e3)
 			}
 			base = false
 		}
-		b = append(b, cborName)
-		b = cborHead(b, 3, uint64(len(p.text)+len(suffix)))
-		b = append(append(b, p.text...), suffix...)
+		b = cbor.AppendText(append(b, senmlRecord), p.text, suffix)
 	}
 	for i := range it.Sample.Readings {
 		r := &it.Sample.Readings[i]
@@ -208,70 +201,23 @@ func (senmlCBOR) add(b []byte, _ bool, it *Item, s *schema) ([]byte, error) {
 		if r.Quality != adapters.Bad {
 			record("", p)
 			if u := s.units[r.Point]; u != "" {
-				b = cborText(append(b, cborUnit), u)
+				b = cbor.AppendText(append(b, senmlUnits), u)
 			}
 			switch v := r.Value; v.Kind() {
 			case adapters.Bool:
-				b = append(b, cborBoolVal, 0xf4)
-				if v.Bool() {
-					b[len(b)-1] = 0xf5
-				}
+				b = cbor.AppendBool(append(b, senmlBoolVal), v.Bool())
 			case adapters.String:
-				b = cborText(append(b, cborStringVal), v.Str())
-			case adapters.Int:
-				b = cborInt(append(b, cborValue), v.Int())
-			case adapters.Uint:
-				b = cborHead(append(b, cborValue), 0, v.Uint())
+				b = cbor.AppendText(append(b, senmlStringVal), v.Str())
 			default:
-				f, _ := v.Number()
-				b = cborFloat(append(b, cborValue), f)
+				b = appendNumber(append(b, senmlValue), v, p.decimals)
 			}
-			b = append(b, cborBreak)
+			b = append(b, cbor.Break)
 		}
 		if r.Quality != adapters.Good {
 			record(":"+r.Quality.String(), p)
-			b = cborText(append(b, cborStringVal), string(r.Reason))
-			b = append(b, cborBreak)
+			b = cbor.AppendText(append(b, senmlStringVal), string(r.Reason))
+			b = append(b, cbor.Break)
 		}
 	}
 	return b, nil
-}
-
-// cborHead appends the head of an item of a major type (RFC 8949, 3).
-func cborHead(b []byte, major byte, n uint64) []byte {
-	major <<= 5
-	switch {
-	case n < 24:
-		return append(b, major|byte(n))
-	case n <= math.MaxUint8:
-		return append(b, major|24, byte(n))
-	case n <= math.MaxUint16:
-		return binary.BigEndian.AppendUint16(append(b, major|25), uint16(n))
-	case n <= math.MaxUint32:
-		return binary.BigEndian.AppendUint32(append(b, major|26), uint32(n))
-	}
-	return binary.BigEndian.AppendUint64(append(b, major|27), n)
-}
-
-func cborText(b []byte, s string) []byte {
-	s = strings.ToValidUTF8(s, "\ufffd")
-	return append(cborHead(b, 3, uint64(len(s))), s...)
-}
-
-func cborInt(b []byte, i int64) []byte {
-	if i < 0 {
-		return cborHead(b, 1, uint64(-(i + 1)))
-	}
-	return cborHead(b, 0, uint64(i))
-}
-
-// cborFloat appends f in the shortest form that holds it: an integer, single or double precision.
-func cborFloat(b []byte, f float64) []byte {
-	if f == math.Trunc(f) && math.Abs(f) < 1<<53 && (f != 0 || !math.Signbit(f)) {
-		return cborInt(b, int64(f))
-	}
-	if f32 := float32(f); float64(f32) == f {
-		return binary.BigEndian.AppendUint32(append(b, 0xfa), math.Float32bits(f32))
-	}
-	return binary.BigEndian.AppendUint64(append(b, 0xfb), math.Float64bits(f))
 }

@@ -63,10 +63,10 @@ func newTemplate(o Options) (encoder, error) {
 	return e, nil
 }
 
-func (e templateEncoder) contentType() string { return e.mime }
-func (templateEncoder) text() bool            { return true }
-func (templateEncoder) begin(b []byte) []byte { return b }
-func (templateEncoder) end(b []byte) []byte   { return b }
+func (e templateEncoder) contentType() string        { return e.mime }
+func (templateEncoder) text() bool                   { return true }
+func (templateEncoder) begin(b []byte, _ int) []byte { return b }
+func (templateEncoder) end(b []byte) []byte          { return b }
 
 func (e templateEncoder) add(b []byte, _ bool, it *Item, s *schema) ([]byte, error) {
 	sc := it.Sample.Schema
