@@ -25,8 +25,8 @@ var verifyStreamCommand = command{
 
 func runVerifyStream(ctx context.Context, c call) error {
 	f := c.flags(`
-Every sample names the one before it of the same device. This command follows that chain, in the JSON
-format or, over MQTT 5.0, by the user properties of the other formats, and reports gaps, duplicates, and
+Every sample names the one before it of the same device. This command follows that chain, in the formats
+JSON and CBOR or, over MQTT 5.0, by the user properties of the others, and reports gaps, duplicates, and
 samples that are out of order. A gap that a loss record of the gateway explains, on the topic of its
 device "gateway", is said to be so; subscribe to that topic, too, and say with --destination which of the
 gateway's this broker is: what another one lost explains nothing here. What was sent before the first
@@ -92,7 +92,7 @@ Exit status: 0 when there is no gap without an explanation, 1 when there is, or 
 	}
 	switch {
 	case report.Samples == 0 && report.Foreign > 0:
-		return fmt.Errorf("%d messages came and none names a sample: the formats other than JSON do so over MQTT 5.0 only, and with properties = true", report.Foreign)
+		return fmt.Errorf("%d messages came and none names a sample: the formats other than JSON and CBOR do so over MQTT 5.0 only, and with properties = true", report.Foreign)
 	case report.Samples == 0:
 		return fmt.Errorf("no sample came; is %s the broker, and do the topics fit?", *url)
 	case report.Unexplained() > 0:
@@ -219,6 +219,9 @@ func printReport(c call, r *verify.Report) {
 	}
 	if r.Anew > 0 {
 		fmt.Fprintf(c.out, "%d samples name none before them; what was before those is not proven\n", r.Anew)
+	}
+	if r.Unnamed > 0 {
+		fmt.Fprintf(c.out, "the schemas of %d samples did not come, so nobody can name their values; they are on TOPIC/schema/#\n", r.Unnamed)
 	}
 	if r.Unexplained() == 0 && r.Samples > 0 {
 		fmt.Fprintln(c.out, "nothing is missing without an explanation")

@@ -2,8 +2,8 @@ package load
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -14,8 +14,8 @@ import (
 )
 
 // A Subscriber counts what arrives at a broker: by device which counts of a Meter, by topic what
-// verify finds. It reads the JSON format, single or in arrays, compressed or not, and the format of one
-// message per reading.
+// verify finds. It reads the formats JSON and CBOR, single or in arrays, compressed or not, and the format of
+// one message per reading.
 type Subscriber struct {
 	// Arrived, if set, is told of each count when it comes for the first time.
 	Arrived func(device string, count int, at time.Time)
@@ -28,6 +28,7 @@ type Subscriber struct {
 	mu      sync.Mutex
 	counts  map[string]map[int]int // times that each count of a device came
 	checker *verify.Checker
+	reader  verify.Reader
 	bytes   int64
 	first   time.Time
 	last    time.Time
@@ -65,41 +66,53 @@ func (s *Subscriber) Close() {
 	})
 }
 
-type sample struct {
-	Values map[string]any `json:"values"`
-}
-
 func (s *Subscriber) take(m *mqtt.Message, gateway string) {
 	now := time.Now()
-	device, ok := strings.CutPrefix(m.Topic, gateway+"/")
-	payload := m.Payload
-	if bare, one := strings.CutSuffix(device, "/n"); one {
-		device, payload = bare, []byte(`{"values":{"n":`+string(payload)+`}}`)
-	}
-	if !ok || strings.ContainsRune(device, '/') || device == "gateway" {
-		if device == "gateway" {
-			s.mu.Lock()
-			_ = s.checker.Add(m) // loss records explain gaps; other announcements are not samples
-			s.mu.Unlock()
-		}
+	below, ok := strings.CutPrefix(m.Topic, gateway+"/")
+	if !ok {
 		return
 	}
-	payload = verify.Unpack(payload)
-	var list []sample
-	if strings.HasPrefix(string(payload), "[") {
-		if json.Unmarshal(payload, &list) != nil {
-			return
+	device, fresh := s.count(m, below, now)
+	if s.Arrived != nil {
+		for _, n := range fresh {
+			s.Arrived(device, n, now)
 		}
-	} else {
-		var one sample
-		if json.Unmarshal(payload, &one) != nil {
-			return
-		}
-		list = append(list, one)
 	}
-	var fresh []int
+}
+
+// count returns which of the counts in a message came for the first time, and from which device. below is the
+// topic below the gateway's id.
+func (s *Subscriber) count(m *mqtt.Message, below string, now time.Time) (device string, fresh []int) {
 	s.mu.Lock()
-	_ = s.checker.Add(m) // what is no sample shows as a missing count
+	defer s.mu.Unlock()
+	device, bare := strings.CutSuffix(below, "/n")
+	switch {
+	case device == "gateway" || strings.Contains(device, "/schema/"):
+		_, _ = s.reader.Read(m)
+		_ = s.checker.Add(m) // loss records explain gaps, schemas name values; other announcements are not samples
+		return "", nil
+	case strings.ContainsRune(device, '/'):
+		return "", nil
+	}
+	var counts []int
+	if bare {
+		n, err := strconv.Atoi(string(m.Payload))
+		if err != nil {
+			return "", nil
+		}
+		counts = append(counts, n)
+	} else {
+		samples, err := s.reader.Read(m)
+		if err != nil {
+			return "", nil // it shows as a missing count
+		}
+		for _, x := range samples {
+			if n, ok := x.Values["n"].(float64); ok {
+				counts = append(counts, int(n))
+			}
+		}
+	}
+	_ = s.checker.Add(m)
 	s.bytes += int64(len(m.Payload))
 	if s.first.IsZero() {
 		s.first = now
@@ -110,21 +123,12 @@ func (s *Subscriber) take(m *mqtt.Message, gateway string) {
 		c = map[int]int{}
 		s.counts[device] = c
 	}
-	for _, x := range list {
-		n, ok := x.Values["n"].(float64)
-		if !ok {
-			continue
-		}
-		if c[int(n)]++; c[int(n)] == 1 {
-			fresh = append(fresh, int(n))
+	for _, n := range counts {
+		if c[n]++; c[n] == 1 {
+			fresh = append(fresh, n)
 		}
 	}
-	s.mu.Unlock()
-	if s.Arrived != nil {
-		for _, n := range fresh {
-			s.Arrived(device, n, now)
-		}
-	}
+	return device, fresh
 }
 
 // Report returns what verify found.

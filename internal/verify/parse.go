@@ -14,27 +14,23 @@ import (
 	"gateway/mqtt"
 )
 
-// A Sample is what a message says of one sample's identity.
+// A Sample is what a message says of one sample.
 type Sample struct {
 	Epoch      string
 	Seq, Prev  uint64
 	HasPrev    bool
 	Historical bool
 	Readings   int
-	loss       *lossRange
-}
-
-// lossRange is what a loss record names as lost.
-type lossRange struct {
-	destination, reason string
-	epoch               string // of the first
-	first, last         uint64
-	open                bool
-	by                  *topic // of the record
+	// Values are those by name that the message carries and that are not bad: as JSON has them, a number a
+	// float64. Nil where the format is another than JSON or CBOR, or its schema has not come.
+	Values map[string]any
+	// Unnamed is the topic of the schema that has not come; empty: none is missing.
+	Unnamed string
+	byIndex map[uint64]any // the values where Unnamed says why they have no names
 }
 
 // ErrNoIdentity says that a message is not one of the gateway's samples.
-var ErrNoIdentity = errors.New("verify: the message carries no identity: neither the JSON format's nor user properties")
+var ErrNoIdentity = errors.New("verify: the message carries no identity: neither the JSON or CBOR format's nor user properties")
 
 type payload struct {
 	Epoch      *string        `json:"epoch"`
@@ -45,35 +41,52 @@ type payload struct {
 	Bad        map[string]any `json:"bad"`
 }
 
-// Parse returns the samples that a message carries: those of the JSON format, single or in an array,
-// compressed or not, or those which the user properties of MQTT 5.0 name.
-func Parse(m *mqtt.Message) ([]Sample, error) {
+// A Reader reads the samples that messages carry, and keeps the schemas which name their values. The zero
+// Reader has seen none.
+type Reader struct{ schemas schemas }
+
+// Read returns the samples that a message carries: those of the JSON or the CBOR format, single or in an
+// array, compressed or not, or those which the user properties of MQTT 5.0 name. A schema carries none.
+func (r *Reader) Read(m *mqtt.Message) ([]Sample, error) {
 	if list := fromProperties(m.User); len(list) > 0 {
 		return list, nil
 	}
-	text := bytes.TrimSpace(Unpack(m.Payload))
-	var list []payload
-	switch {
+	b := Unpack(m.Payload)
+	switch text := bytes.TrimSpace(b); {
+	case r.schemas.add(m.Topic, b):
+		return nil, nil
 	case bytes.HasPrefix(text, []byte("[")):
+		var list []payload
 		if err := json.Unmarshal(text, &list); err != nil {
 			return nil, ErrNoIdentity
 		}
+		return fromJSON(list)
 	case bytes.HasPrefix(text, []byte("{")):
-		list = make([]payload, 1)
+		list := make([]payload, 1)
 		if err := json.Unmarshal(text, &list[0]); err != nil {
 			return nil, ErrNoIdentity
 		}
+		return fromJSON(list)
 	}
-	var samples []Sample
+	list := fromCBOR(m.Topic, b)
+	if len(list) == 0 {
+		return nil, ErrNoIdentity
+	}
+	for i := range list {
+		r.schemas.name(&list[i])
+	}
+	return list, nil
+}
+
+func fromJSON(list []payload) (samples []Sample, err error) {
 	for _, p := range list {
 		if p.Epoch == nil || p.Seq == nil {
 			return nil, ErrNoIdentity
 		}
-		s := Sample{Epoch: *p.Epoch, Seq: *p.Seq, Historical: p.Historical, Readings: len(p.Values) + len(p.Bad)}
+		s := Sample{Epoch: *p.Epoch, Seq: *p.Seq, Historical: p.Historical, Readings: len(p.Values) + len(p.Bad), Values: p.Values}
 		if p.Prev != nil {
 			s.Prev, s.HasPrev = *p.Prev, true
 		}
-		s.loss = loss(p.Values)
 		samples = append(samples, s)
 	}
 	if len(samples) == 0 {
@@ -113,6 +126,15 @@ func Unpack(b []byte) []byte {
 	return plain
 }
 
+// lossRange is what a loss record names as lost.
+type lossRange struct {
+	destination, reason string
+	epoch               string // of the first
+	first, last         uint64
+	open                bool
+	by                  *topic // of the record
+}
+
 // loss reads a loss record.
 func loss(values map[string]any) *lossRange {
 	if values["event"] != "loss" {
@@ -140,7 +162,7 @@ func loss(values map[string]any) *lossRange {
 	return r
 }
 
-// fromProperties reads what the formats other than JSON say: epoch, seq and prev of one sample, or
+// fromProperties reads what the formats say that have no room for it: epoch, seq and prev of one sample, or
 // epoch and seqs of several.
 func fromProperties(user []mqtt.UserProperty) (list []Sample) {
 	var s Sample

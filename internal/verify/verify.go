@@ -36,6 +36,7 @@ type Report struct {
 	Historical    uint64 `json:"historical"`    // delivered late, and marked so
 	Anew          uint64 `json:"anew"`          // samples without a predecessor, on topics that had one: what is before them is not proven
 	Foreign       uint64 `json:"foreign"`       // messages without an identity
+	Unnamed       uint64 `json:"unnamed"`       // samples in CBOR whose schema did not come
 	Interruptions int    `json:"interruptions"` // of the subscription
 	Epochs        int    `json:"epochs"`        // openings of the queue
 	Gaps          []Gap  `json:"gaps"`
@@ -70,6 +71,8 @@ type Checker struct {
 	// Destination is whose loss records count; empty: everybody's.
 	Destination string
 
+	reader  Reader
+	unnamed map[string]*unnamed // by the topic of the schema that has not come
 	topics  map[string]*topic
 	epochs  map[string]*topic // by epoch: a topic that has it
 	arrived map[ident]*topic  // where it came first
@@ -96,6 +99,20 @@ type topic struct {
 	first, newest   uint64
 	blind           bool // the subscription was interrupted, and nothing came since
 }
+
+// unnamed is samples whose schema has not come. Some of them may be loss records.
+type unnamed struct {
+	n    uint64
+	kept []kept // at most maxKept
+}
+
+type kept struct {
+	sample Sample
+	on     *topic
+}
+
+// maxKept bounds what a broker that has lost its schemas can make a Checker keep.
+const maxKept = 1000
 
 // named is who names a predecessor.
 type named struct {
@@ -124,15 +141,19 @@ func (s *set) join(other *set) {
 
 // NewChecker returns a Checker that has seen nothing.
 func NewChecker() *Checker {
-	return &Checker{topics: map[string]*topic{}, epochs: map[string]*topic{}, arrived: map[ident]*topic{}, also: map[arrival]bool{}}
+	return &Checker{unnamed: map[string]*unnamed{}, topics: map[string]*topic{}, epochs: map[string]*topic{}, arrived: map[ident]*topic{}, also: map[arrival]bool{}}
 }
 
 // Add takes a message. With the format of bare values each of a sample's messages names the sample.
 func (c *Checker) Add(m *mqtt.Message) error {
-	samples, err := Parse(m)
+	samples, err := c.reader.Read(m)
 	if err != nil {
 		c.report.Foreign++
 		return err
+	}
+	if len(samples) == 0 { // a schema
+		c.schemaCame(m.Topic)
+		return nil
 	}
 	t := c.topics[m.Topic]
 	if t == nil {
@@ -143,6 +164,26 @@ func (c *Checker) Add(m *mqtt.Message) error {
 		c.add(t, &samples[i], m.Retain)
 	}
 	return nil
+}
+
+// schemaCame names the values of the samples that were before their schema.
+func (c *Checker) schemaCame(on string) {
+	x := c.unnamed[on]
+	if x == nil {
+		return
+	}
+	delete(c.unnamed, on)
+	for _, k := range x.kept {
+		c.reader.schemas.name(&k.sample)
+		c.noteLoss(&k.sample, k.on)
+	}
+}
+
+func (c *Checker) noteLoss(s *Sample, t *topic) {
+	if l := loss(s.Values); l != nil {
+		l.by = t
+		c.losses = append(c.losses, *l)
+	}
 }
 
 // Interrupted says that the subscription was away, and that the broker kept nothing for it.
@@ -173,9 +214,17 @@ func (c *Checker) add(t *topic, s *Sample, stored bool) {
 	} else {
 		c.epochs[s.Epoch] = t
 	}
-	if s.loss != nil {
-		c.losses = append(c.losses, *s.loss)
-		c.losses[len(c.losses)-1].by = t
+	if s.Unnamed == "" {
+		c.noteLoss(s, t)
+	} else {
+		x := c.unnamed[s.Unnamed]
+		if x == nil {
+			x = &unnamed{}
+			c.unnamed[s.Unnamed] = x
+		}
+		if x.n++; len(x.kept) < maxKept {
+			x.kept = append(x.kept, kept{*s, t})
+		}
 	}
 	c.report.Samples++
 	c.report.Readings += uint64(s.Readings)
@@ -206,6 +255,9 @@ func (c *Checker) add(t *topic, s *Sample, stored bool) {
 func (c *Checker) Report() Report {
 	r := c.report
 	r.Topics, r.Epochs = len(c.topics), len(c.epochs)
+	for _, x := range c.unnamed {
+		r.Unnamed += x.n
+	}
 	first := map[*set]uint64{}
 	for _, t := range c.topics {
 		s := t.stream.head()

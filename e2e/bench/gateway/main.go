@@ -5,7 +5,7 @@
 //	go run ./bench/gateway            # both loads of the table
 //	go run ./bench/gateway -for 60s -load 100x100
 //	go run ./bench/gateway -load 10x20 -silent 1   # one of the ten does not answer
-//	go run ./bench/gateway -load 10x20 -as json,gzip,batch   # what the link carries
+//	go run ./bench/gateway -load 10x20 -as json,gzip,batch,cbor   # what the link carries
 //	go run ./bench/gateway -load 100x100 -as value           # one topic per register: 10,000 messages a second
 //	go run ./bench/gateway -load 10x20,100x100 -kill 10      # kill -9, ten times: what is missed, lost and sent twice
 package main
@@ -49,6 +49,7 @@ func main() {
 var shapes = map[string]string{
 	"json":  "", // the default: a device's sample in a message
 	"gzip":  `compression = "gzip"`,
+	"cbor":  `format = "cbor"`,
 	"batch": "compression = \"zstd\"\nbatch = { samples = 5, wait = \"5s\" }",
 	"value": `format = "value"`,
 }
