@@ -35,16 +35,18 @@ type Publishing struct {
 	Points  []string          `toml:"points"`
 	Labels  map[string]string `toml:"labels"`
 
-	Format      string        `toml:"format"`
-	Topic       string        `toml:"topic"`
-	Template    string        `toml:"template"`     // format = "template"
-	ContentType string        `toml:"content_type"` // format = "template"
-	Compression string        `toml:"compression"`  // "gzip", "zstd"
-	Properties  bool          `toml:"properties"`   // MQTT 5.0: content type, identity
-	QoS         int           `toml:"qos"`
-	Retain      bool          `toml:"retain"`
-	Expiry      time.Duration `toml:"expiry"` // 0: none
-	Rules       []PublishRule `toml:"rule"`
+	Format      string `toml:"format"`
+	Topic       string `toml:"topic"`
+	Template    string `toml:"template"`     // format = "template"
+	ContentType string `toml:"content_type"` // format = "template"
+	Compression string `toml:"compression"`  // "gzip", "zstd"
+	Properties  bool   `toml:"properties"`   // MQTT 5.0: content type, identity
+	QoS         int    `toml:"qos"`
+	Retain      bool   `toml:"retain"`
+	// RetainSchemas asks the broker to keep the schemas of format = "cbor" for those who subscribe later.
+	RetainSchemas bool          `toml:"retain_schemas"`
+	Expiry        time.Duration `toml:"expiry"` // 0: none
+	Rules         []PublishRule `toml:"rule"`
 	// Announce publishes, retained, beside the samples: whether the gateway and each device is there,
 	// and the account. Not for brokers that end the connection for a topic that is not allowed.
 	Announce bool `toml:"announce"`
@@ -90,7 +92,7 @@ func (d *Destination) setDefaults() { d.Publishing.fill() }
 func (p *Publishing) fill() {
 	p.Devices = []string{"*"}
 	p.Window = 64
-	p.Format, p.Properties, p.Announce = "json", true, true
+	p.Format, p.Properties, p.Announce, p.RetainSchemas = "json", true, true, true
 	p.QoS = 1
 	p.Order, p.Start = "oldest-first", "oldest"
 	p.Batch = Batch{Samples: 1, Bytes: 64 << 10, Wait: time.Second}
@@ -190,6 +192,9 @@ func (p *Publishing) check(at Place) {
 		at.Errorf("window", "window %d: from 1 to 65535 messages may be in flight", p.Window)
 	}
 	checkQoS(at, p.QoS)
+	if !p.RetainSchemas && p.Format != "cbor" {
+		at.Errorf("retain_schemas", `retain_schemas: format = %q has no schemas, only format = "cbor" has`, p.Format)
+	}
 	if p.Expiry < 0 {
 		at.Errorf("expiry", "expiry %v: a message cannot expire before it is sent", p.Expiry)
 	}

@@ -68,7 +68,7 @@ retain = true
 		t.Errorf("local: %+v", l)
 	}
 	d := cfg.Destinations[0]
-	if strings.Join(d.Addresses(), " ") != "mqtts://a:8883 mqtts://b:8883" || d.Window != 64 || d.Order != "oldest-first" || d.QoS != 1 || !d.Properties {
+	if strings.Join(d.Addresses(), " ") != "mqtts://a:8883 mqtts://b:8883" || d.Window != 64 || d.Order != "oldest-first" || d.QoS != 1 || !d.Properties || !d.RetainSchemas {
 		t.Errorf("cloud: %+v", d)
 	}
 	if d.Batch.Samples != 5 || d.Batch.Bytes != 64<<10 || d.Batch.Wait != time.Second || d.ByteRate != 10<<10 || d.Expiry != time.Hour || *d.Rules[0].QoS != 2 || !*d.Rules[0].Retain {
@@ -96,6 +96,7 @@ func TestDestinationProblemsSayWhatToDo(t *testing.T) {
 		"name = \"c\"\nurl = \"mqtt://x\"\n[[destination.rule]]\nqos = 1":                   "for whom it is",
 		"name = \"c\"\nurl = \"mqtt://x\"\n[[destination.rule]]\npoints = [\"t\"]\nqos = 1": "only skip",
 		"name = \"c\"\nurl = \"mqtt://x\"\nexpiry = \"-1s\"":                                "cannot expire before",
+		"name = \"c\"\nurl = \"mqtt://x\"\nretain_schemas = false":                          "has no schemas",
 	} {
 		_, problems := loadText(t, "\n[[destination]]\n"+more+"\n")
 		if !strings.Contains(problems, want) || !strings.Contains(problems, "gateway.toml:") {

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"gateway/adapters"
 	"gateway/mqtt"
 )
 
@@ -16,10 +15,7 @@ import (
 // newest counts. It publishes what changed, and everything anew after each connection, for the
 // broker may be another one. Of a topic one message at a time is on its way: the publisher keeps it
 // through reconnects, and with a broker that never acknowledges each connection would add another.
-//
-// There are brokers that hang up on a topic that is not allowed. When connections break again and again
-// with announcements on their way and none acknowledged, it keeps quiet for a while, so that samples get
-// through. It is safe for concurrent use.
+// It is safe for concurrent use.
 type Announcer struct {
 	pub Publisher
 	log *slog.Logger
@@ -27,16 +23,10 @@ type Announcer struct {
 	mu     sync.Mutex
 	topics map[string]*announcement
 	down   bool
-	taken  bool // one was acknowledged on this connection
-	breaks int  // connections in a row that broke with some on their way and none acknowledged
-	pause  adapters.Backoff
-	quiet  time.Time // until then
-	gone   []string  // cleared, and Cleared has not said so yet
+	hush   hush
+	gone   []string // cleared, and Cleared has not said so yet
 	wake   chan struct{}
 }
-
-// breaksToQuiet is after how many such connections it keeps quiet.
-const breaksToQuiet = 3
 
 type announcement struct {
 	payload string
@@ -48,8 +38,7 @@ type announcement struct {
 // NewAnnouncer returns an Announcer for a publisher that is taken to be connected until Link says
 // otherwise.
 func NewAnnouncer(pub Publisher, log *slog.Logger) *Announcer {
-	return &Announcer{pub: pub, log: log, topics: map[string]*announcement{}, wake: make(chan struct{}, 1),
-		pause: adapters.Backoff{Min: retryAnnouncement, Max: 10 * retryAnnouncement}}
+	return &Announcer{pub: pub, log: log, topics: map[string]*announcement{}, wake: make(chan struct{}, 1), hush: newHush()}
 }
 
 // Set says what a topic is to hold.
@@ -94,7 +83,8 @@ func (a *Announcer) Link(up bool) {
 	defer a.poke()
 	defer a.mu.Unlock()
 	if up {
-		a.down, a.taken = false, false
+		a.down = false
+		a.hush.connected()
 		for _, x := range a.topics {
 			x.told = x.flying && x.told
 		}
@@ -108,14 +98,10 @@ func (a *Announcer) Link(up bool) {
 	for _, x := range a.topics {
 		flying = flying || x.flying
 	}
-	if !flying || a.taken {
+	pause := a.hush.broke(flying, time.Now())
+	if pause == 0 {
 		return
 	}
-	if a.breaks++; a.breaks < breaksToQuiet {
-		return
-	}
-	pause := a.pause.Fail()
-	a.quiet = time.Now().Add(pause)
 	a.log.Warn("connections break while states and totals are announced; trying without them. Where the broker does not allow their topics set announce = false",
 		"retry_in", pause.Round(time.Second))
 }
@@ -147,7 +133,7 @@ func (a *Announcer) Run(ctx context.Context) error {
 func (a *Announcer) publish(ctx context.Context) {
 	a.mu.Lock()
 	var due []*mqtt.Message
-	if !a.down && !time.Now().Before(a.quiet) {
+	if !a.down && !a.hush.quiet(time.Now()) {
 		for _, topic := range slices.Sorted(maps.Keys(a.topics)) {
 			if x := a.topics[topic]; !x.told && !x.flying {
 				x.told, x.flying = true, true
@@ -173,8 +159,7 @@ func (a *Announcer) landed(m *mqtt.Message, err error) {
 	if err != nil {
 		x.told = false
 	} else {
-		a.taken, a.breaks = true, 0
-		a.pause.Reset()
+		a.hush.acknowledged()
 		if x.clear && !changed {
 			delete(a.topics, m.Topic)
 			a.gone = append(a.gone, m.Topic)

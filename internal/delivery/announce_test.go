@@ -159,7 +159,7 @@ func TestABrokerThatHangsUpOnAnnouncementsGetsNoneForAWhile(t *testing.T) {
 		time.Sleep(11 * time.Minute)
 		synctest.Wait()
 		a.mu.Lock()
-		if !a.topics["state"].told || a.breaks != 0 {
+		if !a.topics["state"].told || a.hush.breaks != 0 {
 			t.Errorf("not announced where it is allowed: %+v", a.topics["state"])
 		}
 		a.mu.Unlock()

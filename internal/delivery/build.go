@@ -44,7 +44,7 @@ func (d *Destination) build(p *parcel) *parcel {
 	for len(d.decoded) < len(p.items) {
 		d.decoded = append(d.decoded, sample.Record{})
 	}
-	d.formatted = d.formatted[:0]
+	d.formatted, p.needs = d.formatted[:0], p.needs[:0]
 	for i := range p.items {
 		it := &p.items[i]
 		r := &d.decoded[i]
@@ -57,6 +57,9 @@ func (d *Destination) build(p *parcel) *parcel {
 		if !d.o.Formatter.Selects(&r.Sample) {
 			d.passed[chain{r.Sample.Schema.Device, it.lane}] = passed{it.id.Seq, prev, hasPrev}
 			continue
+		}
+		if m := d.o.Formatter.Schema(r.Sample.Schema); m != nil {
+			p.need(d.teller.of(m))
 		}
 		wall, state := d.o.Clock.Wall(r.Boot, r.Sample.Time)
 		d.formatted = append(d.formatted, format.Item{Sample: &r.Sample, Epoch: it.id.Epoch, Seq: it.id.Seq, Prev: prev, HasPrev: hasPrev,

@@ -71,14 +71,19 @@ type Link struct {
 	Connected bool
 	URL       string
 	Window    int           // messages that the broker takes at once; 0: it does not say
+	Resumed   bool          // the broker kept the session: it is the one from before
 	Err       error         // why not
 	RetryIn   time.Duration // until the next attempt
+
+	RetainsNothing bool // the broker keeps no retained messages
 }
 
-// event is what happened outside of the loop: an answer to message i of p, or a change of the link.
+// event is what happened outside of the loop: an answer to message i of p, or to a schema that was told, or
+// a change of the link.
 type event struct {
 	p    *parcel
 	i    int
+	told *telling
 	err  error
 	link *Link
 }
@@ -96,6 +101,7 @@ type Destination struct {
 
 	// Owned by Run.
 	w         *window
+	teller    teller
 	decoded   []sample.Record
 	formatted []format.Item
 	bars      bars
@@ -147,7 +153,7 @@ func New(o Options) (*Destination, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	d := &Destination{o: o, log: o.Logger.With("destination", o.Name), wake: make(chan struct{}, 1), w: newWindow(o.Window),
+	d := &Destination{o: o, log: o.Logger.With("destination", o.Name), wake: make(chan struct{}, 1), w: newWindow(o.Window), teller: newTeller(),
 		passed: make(map[chain]passed), bars: make(bars), batches: make(map[batchKey]*batch)}
 	d.status.Name, d.status.State, d.status.Connected = o.Name, Starting, true
 	return d, nil
@@ -241,15 +247,24 @@ func (d *Destination) digest(now time.Time) {
 	d.mu.Unlock()
 	for _, e := range d.drained {
 		var v verdict
-		if e.link != nil {
+		switch {
+		case e.link != nil:
+			broke := d.w.connected && !e.link.Connected
 			v = d.w.link(e.link.Connected, e.link.Window)
 			d.noteLink(e.link)
+			if broke {
+				d.broke(now)
+			}
 			if e.link.Connected {
+				d.teller.link(e.link)
 				d.pace.reset(d.w.max)
 				d.answered = now
 				d.catchUp()
 			}
-		} else {
+		case e.told != nil:
+			d.answered = now
+			d.told(e.told, e.err, now)
+		default:
 			if e.p.items[0].lane == buffer.Backfill {
 				if d.backlog--; e.err == nil {
 					d.pace.answered(max(0, now.Sub(e.p.sent)), now)
@@ -445,6 +460,7 @@ func (d *Destination) send(ctx context.Context, p *parcel) {
 	if d.w.messages == 0 {
 		d.answered = time.Now()
 	}
+	d.tell(ctx, p)
 	d.heard = false
 	messages := d.w.launch(p)
 	p.sent = time.Now()
@@ -463,13 +479,18 @@ func (d *Destination) send(ctx context.Context, p *parcel) {
 			d.backfill.take(1)
 		}
 		if err := d.o.Publisher.Publish(ctx, m, p.done[i]); err != nil {
-			// What a publisher will not even try it would not try at once again either: a refusal.
-			if ctx.Err() == nil {
-				err = &mqtt.ReasonError{Op: "publish", Code: mqtt.UnspecifiedError, Detail: err.Error()}
-			}
-			d.post(event{p: p, i: i, err: err})
+			d.post(event{p: p, i: i, err: notTried(ctx, err)})
 		}
 	}
+}
+
+// notTried is the answer to what a publisher will not even try: it would not try it at once again either, so
+// it is a refusal.
+func notTried(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return err
+	}
+	return &mqtt.ReasonError{Op: "publish", Code: mqtt.UnspecifiedError, Detail: err.Error()}
 }
 
 func (d *Destination) parcel() *parcel {
@@ -489,6 +510,7 @@ func (d *Destination) recycle(p *parcel) {
 	}
 	p.order, p.sentNow, p.accused, p.trial, p.breaks, p.strikes, p.why = 0, false, false, false, 0, 0, nil
 	p.out.Reset()
+	p.needs = p.needs[:0]
 	d.free = append(d.free, p)
 }
 

@@ -35,6 +35,7 @@ const (
 type parcel struct {
 	items []item
 	out   format.Out
+	needs []*telling    // what a broker has to be told before it gets the messages
 	done  []func(error) // by message; kept when the parcel is used anew
 
 	order   uint64 // of its first transmission

@@ -19,6 +19,7 @@ import (
 	"gateway/internal/ledger"
 	"gateway/mqtt"
 	"gateway/mqtt/client"
+	"gateway/mqtt/packet"
 )
 
 // A destination is a broker, the publisher that reaches it, and the delivery to it.
@@ -151,6 +152,7 @@ func formatOptions(gatewayID string, cfg *config.Publishing) format.Options {
 		Compression: format.Compression(cfg.Compression), Batch: cfg.Batch.Samples > 1,
 		Select: format.Selector{Devices: cfg.Devices, Points: cfg.Points, Labels: labels(cfg.Labels)},
 		QoS:    mqtt.QoS(cfg.QoS), Retain: cfg.Retain, Expiry: cfg.Expiry, NoProperties: !cfg.Properties,
+		PassingSchemas: !cfg.RetainSchemas,
 	}
 	for i := range cfg.Rules {
 		c := &cfg.Rules[i]
@@ -194,7 +196,10 @@ func (d *destination) linkChanged(s client.State) {
 	if d.announcer != nil {
 		d.announcer.Link(s.Connected)
 	}
-	d.Link(delivery.Link{Connected: s.Connected, URL: s.URL, Window: int(s.ReceiveMaximum), Err: s.Err, RetryIn: s.RetryIn})
+	d.Link(delivery.Link{
+		Connected: s.Connected, URL: s.URL, Window: int(s.ReceiveMaximum), Resumed: s.SessionPresent, Err: s.Err, RetryIn: s.RetryIn,
+		RetainsNothing: s.Server.Has(packet.PropRetainAvailable) && !s.Server.RetainAvailable, // [MQTT-3.2.2-14]
+	})
 }
 
 // state is the retained message that tells whether the gateway is there; as a will, that it is not.
