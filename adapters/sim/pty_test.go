@@ -35,7 +35,7 @@ func openPort(t *testing.T, line *sim.PTY) serial.Port {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := port.SetReadTimeout(5 * time.Second); err != nil {
+	if err := port.SetReadTimeout(time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	return port

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -118,55 +119,91 @@ func TestALastDisconnectIsHeardOnEveryListener(t *testing.T) {
 	}
 }
 
+// A door is a listener of a bubble: who comes through it comes by a pipe.
+type door struct {
+	waiting chan net.Conn
+	closed  chan struct{}
+	close   func()
+}
+
+func newDoor() *door {
+	d := &door{waiting: make(chan net.Conn, 1000), closed: make(chan struct{})}
+	d.close = sync.OnceFunc(func() { close(d.closed) })
+	return d
+}
+
+func (d *door) Accept() (net.Conn, error) {
+	select {
+	case nc := <-d.waiting:
+		return nc, nil
+	case <-d.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (d *door) Addr() net.Addr { return &net.UnixAddr{Name: "door", Net: "unix"} }
+
+func (d *door) Close() error {
+	d.close()
+	return nil
+}
+
+// knock connects without sending anything.
+func (d *door) knock(t *testing.T) *peer {
+	near, far := net.Pipe()
+	d.waiting <- far
+	return newPeer(t, near, mqtt.V5)
+}
+
+// throughDoor runs a test in a bubble, with a broker that listens at a door.
+func throughDoor(t *testing.T, l Limits, test func(t *testing.T, b *Broker, d *door)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoor()
+		b, stop := startStop(t, Options{Listen: []Listener{{Socket: d}}, Limits: l})
+		test(t, b, d)
+		stop()
+	})
+}
+
 // At the limit a client that leaves and comes back at once finds room, and one too many does not.
 func TestAConnectionAtTheLimitMayComeBack(t *testing.T) {
-	b := start(t, Options{Listen: []Listener{{Address: "127.0.0.1:0"}}, Limits: Limits{Connections: 2}})
-	until(t, "it listens", func() bool { return b.Addrs()[0] != nil })
-	dial := func() *peer {
-		nc, err := net.Dial("tcp", b.Addrs()[0].String())
-		if err != nil {
-			t.Fatal(err)
+	throughDoor(t, Limits{Connections: 2}, func(t *testing.T, b *Broker, d *door) {
+		come := func(id string) *peer {
+			p := d.knock(t)
+			p.send(&packet.Connect{Version: mqtt.V5, ClientID: id, CleanStart: true})
+			expect[*packet.Connack](p)
+			return p
 		}
-		return newPeer(t, nc, mqtt.V5)
-	}
-	come := func(id string) *peer {
-		p := dial()
-		p.send(&packet.Connect{Version: mqtt.V5, ClientID: id, CleanStart: true})
-		expect[*packet.Connack](p)
-		return p
-	}
-	come("stays")
-	for range 200 {
-		p := come("comes and goes")
-		p.send(&packet.Disconnect{})
-		p.drop()
-	}
-	come("last")
-	dial().closed()
-	if n := b.Stats().TurnedAway; n != 1 {
-		t.Errorf("%d connections were turned away", n)
-	}
+		come("stays")
+		for range 200 {
+			p := come("comes and goes")
+			p.send(&packet.Disconnect{})
+			p.drop()
+		}
+		come("last")
+		d.knock(t).closed()
+		if n := b.Stats().TurnedAway; n != 1 {
+			t.Errorf("%d connections were turned away", n)
+		}
+	})
 }
 
 // When everybody comes at once, as after a restart, those that CONNECT without delay all get in.
 func TestAStormOfConnections(t *testing.T) {
-	b := start(t, Options{Listen: []Listener{{Address: "127.0.0.1:0"}}, Limits: Limits{Pending: 2}})
-	until(t, "it listens", func() bool { return b.Addrs()[0] != nil })
-	var all sync.WaitGroup
-	for range 100 {
-		nc, err := net.Dial("tcp", b.Addrs()[0].String())
-		if err != nil {
-			t.Fatal(err)
+	throughDoor(t, Limits{Pending: 2}, func(t *testing.T, b *Broker, d *door) {
+		var all sync.WaitGroup
+		for range 100 {
+			p := d.knock(t)
+			all.Go(func() {
+				p.send(&packet.Connect{Version: mqtt.V5, CleanStart: true})
+				if _, err := p.next(patience); err != nil {
+					t.Error(err)
+				}
+			})
 		}
-		all.Go(func() {
-			p := newPeer(t, nc, mqtt.V5)
-			p.send(&packet.Connect{Version: mqtt.V5, CleanStart: true})
-			if _, err := p.next(patience); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	all.Wait()
+		all.Wait()
+	})
 }
 
 func TestListeners(t *testing.T) {
