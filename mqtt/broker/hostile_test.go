@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"net"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -253,34 +254,25 @@ func TestConnectionsAreBounded(t *testing.T) {
 
 // A connection to a WebSocket port counts before it speaks WebSocket, and must begin to in time.
 func TestConnectionsBeforeTheUpgradeAreBounded(t *testing.T) {
-	b := start(t, Options{
-		Listen: []Listener{{Address: "127.0.0.1:0", WebSocket: true}},
-		Limits: Limits{Pending: 2, ConnectTimeout: 100 * time.Millisecond},
-	})
-	until(t, "it listens", func() bool { return b.Addrs()[0] != nil })
-	var peers []*peer
-	for range 3 {
-		nc, err := net.Dial("tcp", b.Addrs()[0].String())
-		if err != nil {
-			t.Fatal(err)
+	throughDoor(t, Listener{WebSocket: true}, Limits{Pending: 2}, func(t *testing.T, b *Broker, d *door) {
+		peers := []*peer{d.knock(t), d.knock(t), d.knock(t)}
+		for _, p := range peers { // the third at once, the others when their time is up
+			if _, err := p.next(patience); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("a connection that says nothing: %v", err)
+			}
 		}
-		peers = append(peers, newPeer(t, nc, mqtt.V5))
-	}
-	for _, p := range peers { // the third at once, the others when their time is up
-		if _, err := p.next(patience); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("a connection that says nothing: %v", err)
+		if n := b.Stats().TurnedAway; n != 1 {
+			t.Errorf("%d turned away, want 1", n)
 		}
-	}
-	if n := b.Stats().TurnedAway; n != 1 {
-		t.Errorf("%d turned away, want 1", n)
-	}
-	until(t, "there is room again", func() bool { // which is a moment after the peers have seen their ends
-		ws, _, err := websocket.Dial(t.Context(), "ws://"+b.Addrs()[0].String(), &websocket.DialOptions{Subprotocols: []string{"mqtt"}})
+		synctest.Wait() // the peers have seen their ends, the broker follows
+		ws, _, err := websocket.Dial(t.Context(), "ws://door", &websocket.DialOptions{
+			Subprotocols: []string{"mqtt"},
+			HTTPClient:   &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return d.dial(), nil }}},
+		})
 		if err != nil {
-			return false
+			t.Fatalf("there is no room again: %v", err)
 		}
 		ws.CloseNow()
-		return true
 	})
 }
 

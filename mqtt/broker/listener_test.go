@@ -148,19 +148,22 @@ func (d *door) Close() error {
 	return nil
 }
 
-// knock connects without sending anything.
-func (d *door) knock(t *testing.T) *peer {
+func (d *door) dial() net.Conn {
 	near, far := net.Pipe()
 	d.waiting <- far
-	return newPeer(t, near, mqtt.V5)
+	return near
 }
 
+// knock connects without sending anything.
+func (d *door) knock(t *testing.T) *peer { return newPeer(t, d.dial(), mqtt.V5) }
+
 // throughDoor runs a test in a bubble, with a broker that listens at a door.
-func throughDoor(t *testing.T, l Limits, test func(t *testing.T, b *Broker, d *door)) {
+func throughDoor(t *testing.T, l Listener, limits Limits, test func(t *testing.T, b *Broker, d *door)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		d := newDoor()
-		b, stop := startStop(t, Options{Listen: []Listener{{Socket: d}}, Limits: l})
+		l.Socket = d
+		b, stop := startStop(t, Options{Listen: []Listener{l}, Limits: limits})
 		test(t, b, d)
 		stop()
 	})
@@ -168,7 +171,7 @@ func throughDoor(t *testing.T, l Limits, test func(t *testing.T, b *Broker, d *d
 
 // At the limit a client that leaves and comes back at once finds room, and one too many does not.
 func TestAConnectionAtTheLimitMayComeBack(t *testing.T) {
-	throughDoor(t, Limits{Connections: 2}, func(t *testing.T, b *Broker, d *door) {
+	throughDoor(t, Listener{}, Limits{Connections: 2}, func(t *testing.T, b *Broker, d *door) {
 		come := func(id string) *peer {
 			p := d.knock(t)
 			p.send(&packet.Connect{Version: mqtt.V5, ClientID: id, CleanStart: true})
@@ -191,7 +194,7 @@ func TestAConnectionAtTheLimitMayComeBack(t *testing.T) {
 
 // When everybody comes at once, as after a restart, those that CONNECT without delay all get in.
 func TestAStormOfConnections(t *testing.T) {
-	throughDoor(t, Limits{Pending: 2}, func(t *testing.T, b *Broker, d *door) {
+	throughDoor(t, Listener{}, Limits{Pending: 2}, func(t *testing.T, b *Broker, d *door) {
 		var all sync.WaitGroup
 		for range 100 {
 			p := d.knock(t)

@@ -70,8 +70,8 @@ func (l *wsListener) count(nc net.Conn, state http.ConnState) {
 	case len(l.fresh) < l.pending:
 		l.fresh[nc] = struct{}{}
 	default:
-		nc.Close()
 		l.turnedAway(nc)
+		nc.Close()
 	}
 }
 
