@@ -371,7 +371,7 @@ func (q *Queue) writeSlot(clean, sync bool) error {
 	case err != nil && owed: // nothing may be written before what Open made of them
 		q.fail(err)
 	case err != nil && was == nil:
-		q.log.Error("the queue's cursors cannot be written; no segment is given up until they can", "dir", filepath.Base(q.opt.Dir), "err", err)
+		q.log.Error("the queue's cursors cannot be written; no segment is given up until they can", "dir", q.opt.Dir, "err", err)
 	case err == nil && was != nil:
 		q.log.Info("the queue's cursors are written again")
 	}

@@ -3,7 +3,6 @@ package buffer
 import (
 	"context"
 	"errors"
-	"path/filepath"
 )
 
 // fail puts the queue on its memory. What was written since the last sync may or may not be on the
@@ -13,7 +12,7 @@ func (q *Queue) fail(err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.failing == nil {
-		q.log.Error("the queue's disk does not take records; they are kept in memory until it does", "dir", filepath.Base(q.opt.Dir), "err", err)
+		q.log.Error("the queue's disk does not take records; they are kept in memory until it does", "dir", q.opt.Dir, "err", err)
 	}
 	if q.failing == nil || !errors.Is(err, errSealed) { // which only says that there was a failure
 		q.failing = err

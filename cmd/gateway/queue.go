@@ -69,9 +69,10 @@ func (q *queueFlags) dir(arguments int) (string, error) {
 		return "", err
 	}
 	if q.data == "" {
-		cfg, err := loadConfig(q.call, q.config)
-		if err != nil {
-			return "", err
+		cfg, problems := config.Load(q.config) // of which only the directory counts: warnings about the rest are no news here
+		if problems.Failed() {
+			fmt.Fprint(q.err, problems)
+			return "", &exitError{exitConfig, nil}
 		}
 		q.data = cfg.Gateway.Data
 	}

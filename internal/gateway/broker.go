@@ -2,14 +2,17 @@ package gateway
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
+	"gateway/adapters"
 	"gateway/config"
 	"gateway/internal/brokerstore"
 	"gateway/internal/clock"
@@ -71,12 +74,15 @@ func uptime() (boot string, up time.Duration) {
 
 // A BrokerFileError is about a file that the table [broker] names and that cannot be used: passwords, access list,
 // certificates. To start again does not mend it.
-type BrokerFileError struct{ Err error }
+type BrokerFileError struct {
+	Key string // password_file, acl_file, certificate_file
+	Err error
+}
 
 func (e *BrokerFileError) Error() string { return e.Err.Error() }
 func (e *BrokerFileError) Unwrap() error { return e.Err }
 
-// brokerOptions translates the table [broker].
+// brokerOptions translates the table [broker]. Of the files that it names it tells all that cannot be used.
 func brokerOptions(c *config.Broker, env BrokerEnv) (broker.Options, error) {
 	file := func(name string) string { return secret.Path(name, env.ConfigFile, env.Getenv) }
 	qos := mqtt.QoS(c.MaxQoS)
@@ -120,11 +126,12 @@ func brokerOptions(c *config.Broker, env BrokerEnv) (broker.Options, error) {
 	case "never":
 		o.Anonymous = broker.AnonymousNever
 	}
+	var errs []error
 	users := &guard.Users{Cert: map[string]guard.CertName{"cn": guard.CommonName, "san": guard.SubjectName}[c.CertificateUser]}
 	if c.Passwords != "" {
 		var err error
 		if users.Passwords, err = guard.OpenPasswords(file(c.Passwords), env.Log); err != nil {
-			return o, &BrokerFileError{err}
+			errs = append(errs, &BrokerFileError{"password_file", err})
 		}
 	}
 	if users.Passwords != nil || users.Cert != guard.NoCertName {
@@ -133,7 +140,7 @@ func brokerOptions(c *config.Broker, env BrokerEnv) (broker.Options, error) {
 	if c.ACL != "" {
 		acl, err := guard.OpenACL(file(c.ACL), env.Log)
 		if err != nil {
-			return o, &BrokerFileError{err}
+			errs = append(errs, &BrokerFileError{"acl_file", err})
 		}
 		o.ACL = acl
 	}
@@ -155,12 +162,23 @@ func brokerOptions(c *config.Broker, env BrokerEnv) (broker.Options, error) {
 				if certificate, err = guard.TLS(guard.TLSFiles{
 					Certificate: file(c.Certificate), Key: file(c.Key), CA: file(c.CA), CRL: file(c.CRL), Require: c.RequireCertificate,
 				}, env.Log); err != nil {
-					return o, &BrokerFileError{err}
+					return o, errors.Join(append(errs, &BrokerFileError{"certificate_file", err})...)
 				}
 			}
 			ln.TLS = certificate
 		}
 		o.Listen = append(o.Listen, ln)
 	}
-	return o, nil
+	return o, errors.Join(errs...)
+}
+
+// checkBroker says which of the files that the table [broker] names cannot be used today. Who runs the
+// check may not be who runs the service, and may see other files: they are warnings.
+func checkBroker(c *config.Broker, configFile string) {
+	_, err := brokerOptions(c, BrokerEnv{ConfigFile: configFile, Getenv: os.Getenv, Log: slog.New(slog.DiscardHandler)})
+	for _, err := range adapters.Joined(err) {
+		if e := new(BrokerFileError); errors.As(err, &e) {
+			c.At.Warnf(e.Key, "%s: %v; the gateway does not start like this", e.Key, e.Err)
+		}
+	}
 }

@@ -15,6 +15,7 @@ import (
 // of cfg's tables. Names of files count from configFile's directory.
 func Check(cfg *config.Config, configFile string) {
 	if cfg.Broker.Enabled {
+		checkBroker(&cfg.Broker, configFile)
 		checkPublishing(cfg.Gateway.ID, cfg.Local.At, &cfg.Local.Publishing)
 	}
 	for i := range cfg.Destinations {

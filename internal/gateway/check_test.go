@@ -67,6 +67,34 @@ compression = "zip"
 	}
 }
 
+// Who checks may not be who runs the service: what cannot be read here is a warning.
+func TestFilesOfTheBrokerThatCannotBeUsedAreWarnings(t *testing.T) {
+	list := filepath.Join(t.TempDir(), "acl")
+	if err := os.WriteFile(list, []byte("topik read a\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := checked(t, `
+[broker]
+listen = ["mqtts://127.0.0.1:0"]
+password_file = "/nonexistent/passwords"
+acl_file = "`+list+`"
+certificate_file = "/nonexistent/c.pem"
+key_file = "/nonexistent/k.pem"
+`)
+	for _, want := range []string{
+		"gateway.toml:4: warning: broker: password_file: guard: stat /nonexistent/passwords",
+		"gateway.toml:5: warning: broker: acl_file: guard: " + list + `: line 1: "topik"`,
+		"gateway.toml:6: warning: broker: certificate_file: guard: stat /nonexistent/c.pem",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q has no %q", got, want)
+		}
+	}
+	if strings.Count(got, "\n") != 3 {
+		t.Error(got)
+	}
+}
+
 // What is only a consequence of a fault that is reported is not reported beside it.
 func TestOneFaultIsReportedOnce(t *testing.T) {
 	for _, c := range []struct{ name, toml, want string }{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 )
 
@@ -40,7 +41,9 @@ func start(failed func(error), parts ...part) *stage {
 			if err == nil || errors.Is(err, context.Canceled) {
 				return
 			}
-			err = fmt.Errorf("%s: %w", p.name, err)
+			if !strings.HasPrefix(err.Error(), p.name+": ") { // a package's name is often the part's
+				err = fmt.Errorf("%s: %w", p.name, err)
+			}
 			if ctx.Err() == nil {
 				failed(err)
 				return
