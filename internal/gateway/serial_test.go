@@ -29,7 +29,7 @@ func runSerial(t *testing.T, src string, enough func(seen map[string]string) boo
 	}
 	samples := make(chan adapters.Sample, 1000)
 	start := time.Now()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	done := make(chan error)
 	for i := range cfg.Serial {
