@@ -19,7 +19,7 @@ func TestASampleOfEachTableOverTCP(t *testing.T) {
 	s := newSink()
 	start(t, modbus.Options{
 		Name: "plc", Framing: modbus.TCP, Address: tcpServer(t, m), Sink: s,
-		Devices: []modbus.Device{{Name: "dev", Unit: 1, Interval: time.Hour, Points: []modbus.Point{
+		Devices: []modbus.Device{{Name: "dev", Unit: 1, Interval: time.Hour, Timeout: time.Minute, Points: []modbus.Point{
 			point("pump", modbus.Coil, 3, field(t, "bool")),
 			point("door", modbus.Discrete, 11, field(t, "bool")),
 			point("temperature", modbus.Input, 100, field(t, "int16")),
@@ -72,7 +72,7 @@ func TestAWriteGoesInFrontAndIsReadBack(t *testing.T) {
 	locked := point("locked", modbus.Holding, 2, field(t, "uint16"))
 	b, _ := start(t, modbus.Options{
 		Framing: modbus.TCP, Address: tcpServer(t, m), Sink: s,
-		Devices: []modbus.Device{{Name: "dev", Unit: 1, Interval: time.Hour, Points: []modbus.Point{setpoint, relay, part, locked}}},
+		Devices: []modbus.Device{{Name: "dev", Unit: 1, Interval: time.Hour, Timeout: time.Minute, Points: []modbus.Point{setpoint, relay, part, locked}}},
 	})
 	s.next(t)
 	ctx := context.Background()
@@ -102,6 +102,7 @@ func TestTheFunctionThatWritesIsTheOneAskedFor(t *testing.T) {
 	m := sim.NewModbus()
 	u := m.Unit(1).Set(sim.HoldingRegisters, 0, 1, 2).Set(sim.Coils, 0, 0)
 	c := newClient(t, modbus.Options{Framing: modbus.TCP, Address: tcpServer(t, m)})
+	c.Timeout = time.Minute
 	for _, w := range []struct {
 		function byte
 		kind     modbus.Kind

@@ -179,7 +179,7 @@ func TestDevicesBehindOneGatewayShareOneConnection(t *testing.T) {
 	}}
 	for unit := byte(1); unit <= 5; unit++ {
 		m.Unit(unit).Set(sim.HoldingRegisters, 0, uint16(unit))
-		o.Devices = append(o.Devices, modbus.Device{Name: fmt.Sprint("dev", unit), Unit: unit, Interval: 10 * time.Millisecond, Points: registers(t, 0, 1)})
+		o.Devices = append(o.Devices, modbus.Device{Name: fmt.Sprint("dev", unit), Unit: unit, Interval: 10 * time.Millisecond, Timeout: time.Minute, Points: registers(t, 0, 1)})
 	}
 	start(t, o)
 	for range 50 {
