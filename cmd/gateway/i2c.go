@@ -15,6 +15,7 @@ import (
 	periph "periph.io/x/conn/v3/i2c"
 
 	"gateway/adapters"
+	"gateway/adapters/hint"
 	"gateway/adapters/i2c"
 	"gateway/internal/clock"
 	"gateway/internal/gateway"
@@ -62,7 +63,7 @@ func runI2C(ctx context.Context, c call) error {
 	case "chips":
 		return printChips(c.out)
 	}
-	return usagef("there is no %q: scan, read or chips", words[0])
+	return usagef("there is no %q%s", words[0], hint.OneOf(words[0], []string{"scan", "read", "chips"}))
 }
 
 // i2cFlags are the flags of all three.

@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"gateway/adapters/hint"
 	"gateway/adapters/modbus"
 	"gateway/config"
 	"gateway/internal/gateway"
@@ -35,8 +36,10 @@ usually some milliseconds, comes on top of it.`)
 		return err
 	}
 	found := false
+	var names []string
 	for i := range cfg.Modbus {
 		b := &cfg.Modbus[i]
+		names = append(names, b.Name)
 		if f.NArg() > 0 && b.Name != f.Arg(0) {
 			continue
 		}
@@ -52,7 +55,7 @@ usually some milliseconds, comes on top of it.`)
 	}
 	if !found {
 		if f.NArg() > 0 {
-			return fmt.Errorf("%s has no Modbus bus %q", *path, f.Arg(0))
+			return fmt.Errorf("%s has no Modbus bus %q%s", *path, f.Arg(0), hint.DidYouMean(f.Arg(0), names))
 		}
 		fmt.Fprintf(c.out, "%s has no Modbus bus\n", *path)
 	}

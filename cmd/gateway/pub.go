@@ -75,6 +75,8 @@ Examples:
 	switch {
 	case m.Topic == "":
 		return usagef("-t says to which topic; it is missing")
+	case mqtt.CheckTopicName(m.Topic) != nil:
+		return usagef("-t: %v", mqtt.CheckTopicName(m.Topic))
 	case len(given) > 1:
 		return usagef("only one of -m, -f, -n, -s, -l can be the message")
 	case expiry > math.MaxUint32*time.Second:

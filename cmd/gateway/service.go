@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 
+	"gateway/adapters/hint"
 	"gateway/internal/service"
 )
 
@@ -79,5 +80,5 @@ Where the gateway came as a package, the package has done all this.`)
 	case "":
 		return usagef("say what to do: install, uninstall or show")
 	}
-	return usagef("there is no %q; it is install, uninstall or show", what)
+	return usagef("there is no %q%s", what, hint.OneOf(what, []string{"install", "uninstall", "show"}))
 }
