@@ -25,11 +25,12 @@ type teller struct {
 
 // A telling is what became of one schema.
 type telling struct {
-	message *mqtt.Message
-	session int       // in which it was published last; 0: in none
-	next    time.Time // when it is to be published anew in the same session
-	flying  bool      // handed to the publisher, which has not said what became of it
-	refused bool      // when it was published last
+	message  *mqtt.Message
+	session  int       // in which it was published last; 0: in none
+	next     time.Time // when it is to be published anew in the same session
+	flying   bool      // handed to the publisher, which has not said what became of it
+	retained bool      // as it was published last
+	refused  bool      // likewise
 }
 
 // How long a broker is taken to remember a schema: it may lose what it retains, and what it does not retain
@@ -65,9 +66,9 @@ func (t *teller) due(x *telling, now time.Time) *mqtt.Message {
 	}
 	m := *x.message
 	m.Retain = m.Retain && !t.passing
-	x.flying, x.session, x.next = true, t.session, now.Add(remembersRetained)
-	if !m.Retain {
-		x.next = now.Add(remembersPassing)
+	x.flying, x.retained, x.session, x.next = true, m.Retain, t.session, now.Add(remembersPassing)
+	if m.Retain {
+		x.next = now.Add(remembersRetained)
 	}
 	return &m
 }
@@ -82,7 +83,7 @@ func (t *teller) answer(x *telling, err error, now time.Time) (refused bool) {
 		t.hush.acknowledged()
 	case !errors.As(err, &reason): // given back
 		x.session = 0
-	case reason.Code == mqtt.RetainNotSupported && !t.passing:
+	case reason.Code == mqtt.RetainNotSupported && x.retained: // it was on its way when another broker took over, or none has said so
 		t.passing, x.session = true, 0
 	default:
 		x.next = now.Add(retryAnnouncement)

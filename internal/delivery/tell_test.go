@@ -301,8 +301,8 @@ func TestABrokerThatHangsUpOnSchemasGetsTheSamples(t *testing.T) {
 	})
 }
 
-// What was withdrawn was not told.
-func TestASchemaThatIsGivenBackIsToldAgain(t *testing.T) {
+// What was withdrawn, or was to be retained where that is not possible, was not told.
+func TestASchemaThatComesBackIsToldAgain(t *testing.T) {
 	now := time.Now()
 	x := newTeller()
 	m := &mqtt.Message{Topic: "g/a/schema/1", Retain: true}
@@ -316,6 +316,18 @@ func TestASchemaThatIsGivenBackIsToldAgain(t *testing.T) {
 	x.answer(x.of(m), nil, now)
 	if x.due(x.of(m), now) != nil {
 		t.Error("it is told again")
+	}
+	// What is on its way when a broker takes over that retains nothing comes back from the client.
+	x.link(&Link{Connected: true, URL: "a"})
+	if told := x.due(x.of(m), now); told == nil || !told.Retain {
+		t.Errorf("to another broker: %+v", told)
+	}
+	x.link(&Link{Connected: true, URL: "b", RetainsNothing: true})
+	if x.answer(x.of(m), refusedBy(mqtt.RetainNotSupported), now) {
+		t.Error("it is said to be refused")
+	}
+	if told := x.due(x.of(m), now); told == nil || told.Retain {
+		t.Errorf("to one that retains nothing: %+v", told)
 	}
 	for i := range maxTellings {
 		x.of(&mqtt.Message{Topic: deviceNo(i)})
