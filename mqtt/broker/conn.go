@@ -39,6 +39,7 @@ type conn struct {
 	alive     *time.Timer
 	stopped   atomic.Pointer[stop]
 	waiting   atomic.Bool   // for the client to send something: all that was read is handled
+	left      bool          // the client sent DISCONNECT; to be read when idle is closed
 	idle      chan struct{} // closed when no more packets are handled
 }
 
@@ -245,6 +246,7 @@ func (c *conn) onDisconnect(f packet.Frame) error {
 	if err := p.Decode(f, c.version); err != nil {
 		return err
 	}
+	c.left = true
 	s := c.sess
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -299,7 +301,7 @@ func (c *conn) hearOut() {
 	}
 	looks := 1
 	if c.raw == nil {
-		looks = 3 // what is being decrypted or unpacked is in neither place for a moment
+		looks = 25 // what is being decrypted or unpacked is in neither place, on a busy machine for long
 	}
 	ticks := time.NewTicker(hearOutPause)
 	defer ticks.Stop()

@@ -330,12 +330,14 @@ func (b *Broker) quiesce(heir *conn) {
 			continue
 		default:
 		}
-		if old.stop(mqtt.SessionTakenOver, fmt.Errorf("broker: session taken over by %s", heir.client.Addr)) { // [MQTT-3.1.4-3]
+		stopped := old.stop(mqtt.SessionTakenOver, fmt.Errorf("broker: session taken over by %s", heir.client.Addr)) // [MQTT-3.1.4-3]
+		old.flush()
+		<-old.idle
+		// Its DISCONNECT may have been in hand, neither unread nor handled: then it had left before.
+		if stopped && !old.left {
 			b.stats.takeOvers.Add(1)
 			b.rivals.note(b, s.id, old.client.Addr, heir.client.Addr)
 		}
-		old.flush()
-		<-old.idle
 	}
 }
 

@@ -243,3 +243,34 @@ func TestRetainedMessagesExpire(t *testing.T) {
 		}
 	})
 }
+
+// A slowReader holds what it has read for a second, as a busy machine may.
+type slowReader struct{ net.Conn }
+
+func (r slowReader) Read(b []byte) (int, error) {
+	n, err := r.Conn.Read(b)
+	time.Sleep(time.Second)
+	return n, err
+}
+
+// A DISCONNECT that the broker has in hand when its client comes back, neither unread nor handled, is heard: there
+// was nothing to take over, and no will [MQTT-3.14.4-3].
+func TestADisconnectInHandIsHeardBeforeTheHeir(t *testing.T) {
+	inBubble(t, Options{}, func(t *testing.T, b *Broker) {
+		watch, _ := piped(t, b, mqtt.V5, "watch")
+		watch.subscribed("will", 0)
+		near, far := net.Pipe()
+		b.ServeConn(slowReader{far})
+		p := newPeer(t, near, mqtt.V5)
+		c := &packet.Connect{Version: mqtt.V5, ClientID: "quick", CleanStart: true}
+		willOf("will", "gone")(c)
+		p.send(c)
+		expect[*packet.Connack](p)
+		p.send(&packet.Disconnect{})
+		piped(t, b, mqtt.V5, "quick")
+		watch.silence()
+		if n := b.Stats().TakeOvers; n != 0 {
+			t.Errorf("%d take-overs of a connection that had ended", n)
+		}
+	})
+}
