@@ -270,9 +270,17 @@ func appendNumber(b []byte, v adapters.Value, decimals int8) []byte {
 		return cbor.AppendUint(b, v.Uint())
 	}
 	f, _ := v.Number()
-	if decimals >= 0 && decimals < int8(len(pow10)) {
+	switch {
+	case decimals < 0:
+	case decimals < int8(len(pow10)):
 		if m, ok := inUnits(v, decimals); ok {
 			f = float64(m) / pow10[decimals]
+			break
+		}
+		fallthrough
+	default:
+		if rounded, err := strconv.ParseFloat(string(appendValue(nil, v, decimals)), 64); err == nil {
+			f = rounded
 		}
 	}
 	return cbor.AppendNumber(b, f)
@@ -298,7 +306,7 @@ func inUnits(v adapters.Value, decimals int8) (m int64, ok bool) {
 	}
 	f, _ := v.Number()
 	x := math.Round(f * pow10[decimals])
-	if x > exact || x < -exact {
+	if !rounds(f) || x > exact || x < -exact {
 		return 0, false
 	}
 	if x/pow10[decimals] == f {

@@ -346,6 +346,23 @@ func TestNumbersOfPointsWithDecimals(t *testing.T) {
 	}
 }
 
+// Also of sixteen digits and more, of which not all are a double's own.
+func TestNumbersAreThoseOfTheTexts(t *testing.T) {
+	for decimals := int8(0); decimals < 20; decimals++ {
+		for i := range 200 {
+			v := adapters.FloatValue(math.Pow(9.001+float64(i)*0.0049999, float64(1+i%16)) / 7)
+			want, err := strconv.ParseFloat(string(appendValue(nil, v, decimals)), 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, _, err := cbor.Decode(appendNumber(nil, v, decimals))
+			if err != nil || alike(got) != want {
+				t.Errorf("%v with %d decimals: %v, %v; want %v", v, decimals, got, err, want)
+			}
+		}
+	}
+}
+
 // Of a device with a hundred points a sample that holds two that changed does not pay for the others.
 func TestASparseSampleIsAMap(t *testing.T) {
 	s := &adapters.Schema{Device: "d"}

@@ -412,7 +412,7 @@ func appendHex(b []byte, v uint64) []byte {
 // appendValue appends a value as text. A float of a point with a number of decimals is rounded to
 // them: the digits behind are noise that the link need not carry.
 func appendValue(b []byte, v adapters.Value, decimals int8) []byte {
-	if f, ok := v.Number(); ok && v.Kind() == adapters.Float && decimals >= 0 && f < 1e15 && f > -1e15 {
+	if f, ok := v.Number(); ok && v.Kind() == adapters.Float && decimals >= 0 && rounds(f) {
 		at := len(b)
 		b = strconv.AppendFloat(b, f, 'f', int(decimals), 64)
 		if decimals > 0 {
@@ -425,3 +425,6 @@ func appendValue(b []byte, v adapters.Value, decimals int8) []byte {
 	}
 	return v.AppendText(b)
 }
+
+// rounds tells whether there is anything to round: a double so large holds hardly any decimals.
+func rounds(f float64) bool { return f < 1e15 && f > -1e15 }
