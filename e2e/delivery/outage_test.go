@@ -3,8 +3,12 @@
 package delivery
 
 import (
+	"encoding/json"
 	"flag"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -125,8 +129,61 @@ func TestAnOutageWithAKillOfTheGatewayLosesNothingThatWasQueued(t *testing.T) {
 	time.Sleep(*outage / 2)
 	mosquitto.Start()
 	settle(t, meter, s, 3*devices)
-	// The window, and what one interval of five seconds between two writings of the cursors acked.
+	// The window, and what was acknowledged since the cursors were noted last.
 	account(t, meter, s, 1, 64+5*devices)
+}
+
+// What the account says was delivered is what arrived, each sample once: what a crash has sent again is counted
+// once, and what was delivered before it is not forgotten. What is waiting in the end may have arrived.
+func TestTheAccountIsWhatArrivedThroughKillsOfTheGateway(t *testing.T) {
+	mosquitto := rig.NewMosquitto(t, "")
+	_, conf := plant(t, mosquitto.URL(), "")
+	s := subscribe(t, mosquitto.URL())
+	gateway := rig.Gateway(t, conf)
+	lives := func(n int) { // each begins an epoch, of which three polls of each device are to arrive
+		rig.Eventually(t, 30*time.Second, fmt.Sprintf("samples of the gateway's life %d", n), func() bool {
+			r := s.Report()
+			return r.Epochs == n && s.Came() >= n*3*devices
+		})
+	}
+	for kills := range 3 {
+		lives(kills + 1)
+		gateway.Kill()
+		gateway = rig.Gateway(t, conf)
+	}
+	lives(4)
+	if code := gateway.Stop(t, 20*time.Second); code != 0 {
+		t.Errorf("it ended with %d: %s", code, gateway.Stderr())
+	}
+	var account struct {
+		Destinations map[string]struct {
+			Delivered, Waiting uint64
+			Lost               map[string]uint64
+		}
+	}
+	_, data, _ := strings.Cut(conf, "data = ")
+	dir, err := strconv.QuotedPrefix(data)
+	if err == nil {
+		dir, err = strconv.Unquote(dir)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := os.ReadFile(filepath.Join(dir, "account"))
+	if err == nil {
+		err = json.Unmarshal(kept, &account)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	cloud := account.Destinations["cloud"]
+	rig.Eventually(t, 10*time.Second, fmt.Sprintf("arrival of the %d that were delivered", cloud.Delivered), func() bool {
+		r := s.Report()
+		return r.Samples >= cloud.Delivered
+	})
+	if r := s.Report(); r.Samples > cloud.Delivered+cloud.Waiting || len(cloud.Lost) > 0 {
+		t.Errorf("%d samples arrived; the account: %+v", r.Samples, cloud)
+	}
 }
 
 func TestABrokerThatIsAwayAtTheStartCostsNothing(t *testing.T) {
