@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 )
 
 // Mosquitto is Debian's broker on a loopback port of its own. It keeps its sessions over a Stop and
@@ -46,13 +45,13 @@ func (m *Mosquitto) URL() string { return fmt.Sprintf("mqtt://127.0.0.1:%d", m.P
 func (m *Mosquitto) Start() {
 	m.t.Helper()
 	m.proc = Start(m.t, Need(m.t, "mosquitto", "mosquitto"), "-c", m.conf)
-	AwaitTCP(m.t, fmt.Sprintf("127.0.0.1:%d", m.Port), 10*time.Second)
+	AwaitTCP(m.t, fmt.Sprintf("127.0.0.1:%d", m.Port), Patience)
 }
 
 // Stop ends the broker in order; it writes its sessions to disk.
 func (m *Mosquitto) Stop() {
 	m.t.Helper()
-	m.proc.Stop(m.t, 10*time.Second)
+	m.proc.Stop(m.t, Patience)
 }
 
 // Kill ends the broker at once.
@@ -79,7 +78,7 @@ func SubscribeTo(t testing.TB, port int, id string, filters ...string) *Process 
 	// Into a pipe it would write by the block, and the first messages may be long in coming.
 	args = append([]string{"-oL", Need(t, "mosquitto_sub", "mosquitto-clients")}, args...)
 	p := Start(t, Need(t, "stdbuf", "coreutils"), args...)
-	p.Await(t, 15*time.Second, "SUBACK", HasLine("received SUBACK"))
+	p.Await(t, Patience, "SUBACK", HasLine("received SUBACK"))
 	return p
 }
 

@@ -19,7 +19,13 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
+
+// Patience is how long anything may take before a test fails. It keeps a test from hanging and proves nothing: on a
+// machine that is shared a program may wait long for its turn, and all of it stand still for seconds.
+const Patience = 2 * time.Minute
 
 // Process is a program that the test started.
 type Process struct {
@@ -184,15 +190,27 @@ func (p *Process) Wait(t testing.TB, d time.Duration) int {
 // Exited is closed when the process has ended.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
 
-// FreePort returns a loopback TCP port that nobody listens on.
+// FreePort returns a loopback TCP port that nobody listens on and that is nobody else's while the test runs: a socket
+// is bound to it and does not listen, so that the kernel gives it to no one who asks for any port. Who asks for this one
+// gets it, as long as SO_REUSEADDR is set, and again after an end.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name.(*unix.SockaddrInet4).Port
 }
 
 // AwaitTCP waits until something listens on the address.

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // RabbitMQ is Debian's broker with its MQTT plugin, which speaks 3.1.1, on loopback ports of its own.
@@ -49,7 +48,7 @@ func (r *RabbitMQ) Start() {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	r.proc = StartCmd(r.t, cmd)
 	r.t.Cleanup(r.Kill)
-	AwaitTCP(r.t, fmt.Sprintf("127.0.0.1:%d", r.Port), time.Minute)
+	AwaitTCP(r.t, fmt.Sprintf("127.0.0.1:%d", r.Port), Patience)
 }
 
 // Kill ends the broker at once. What was started is a script that waits for it, so the whole group goes.
