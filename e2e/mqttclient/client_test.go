@@ -17,7 +17,7 @@ import (
 )
 
 // patience is how long anything may take before a test fails.
-const patience = 30 * time.Second
+const patience = rig.Patience
 
 // A runner is a client under test and what it received.
 type runner struct {

@@ -26,12 +26,26 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// The embedded brokers leave goroutines of their own behind; ours must not.
-	goleak.VerifyTestMain(m,
-		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*Server).startGoRoutine.func1"),
-		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.init.0.func1"),
-		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*ipQueue[...]).push"),
-	)
+	code := m.Run()
+	// The embedded brokers leave goroutines of their own behind, and take a while to end the others; ours must not be left.
+	left := func() error {
+		return goleak.Find(
+			goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*Server).startGoRoutine.func1"),
+			goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.init.0.func1"),
+			goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*ipQueue[...]).push"),
+		)
+	}
+	if code == 0 {
+		err := left()
+		for limit := time.Now().Add(patience); err != nil && time.Now().Before(limit); {
+			err = left()
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
 }
 
 // A peer is a broker in a version of the protocol.
@@ -64,7 +78,7 @@ func startMosquitto(t *testing.T) string { return rig.NewMosquitto(t, "").URL() 
 func startGateway(t *testing.T) string {
 	addr := fmt.Sprintf("127.0.0.1:%d", rig.FreePort(t))
 	rig.Start(t, rig.Binary(t), "broker", "--listen", addr, "--data", t.TempDir())
-	rig.AwaitTCP(t, addr, 10*time.Second)
+	rig.AwaitTCP(t, addr, rig.Patience)
 	return "mqtt://" + addr
 }
 
@@ -114,21 +128,36 @@ func (l *turns) Accept() (net.Conn, error) {
 
 type turnConn struct {
 	net.Conn
-	turn *sync.Mutex
-	mine atomic.Bool
+	turn   *sync.Mutex
+	mine   atomic.Bool
+	closed atomic.Bool
 }
 
 func (c *turnConn) Read(b []byte) (int, error) {
 	c.end()
 	n, err := c.Conn.Read(b)
-	if err == nil {
-		c.turn.Lock()
-		c.mine.Store(true)
+	if err != nil {
+		return n, err
 	}
-	return n, err
+	c.turn.Lock()
+	c.mine.Store(true)
+	if c.closed.Load() { // while it waited for its turn; nobody would end that one
+		c.end()
+		return 0, net.ErrClosed
+	}
+	return n, nil
+}
+
+// Write does not fail; that the other side is gone shows when it is read from. mochi v2.7.9 keeps an acknowledgement
+// that it could not write for the next connection, and the message it acknowledges is never handed on
+// (Server.processPublish, Client.ResendInflightMessages).
+func (c *turnConn) Write(b []byte) (int, error) {
+	_, _ = c.Conn.Write(b)
+	return len(b), nil
 }
 
 func (c *turnConn) Close() error {
+	c.closed.Store(true)
 	err := c.Conn.Close()
 	c.end()
 	return err
@@ -152,7 +181,7 @@ func startNATS(t *testing.T) string {
 	}
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	rig.AwaitTCP(t, fmt.Sprintf("127.0.0.1:%d", port), 10*time.Second)
+	rig.AwaitTCP(t, fmt.Sprintf("127.0.0.1:%d", port), rig.Patience)
 	return fmt.Sprintf("mqtt://127.0.0.1:%d", port)
 }
 
