@@ -6,10 +6,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"gateway/e2e/rig"
 )
@@ -33,10 +33,10 @@ func (b *broker) addr() string { return fmt.Sprintf("127.0.0.1:%d", b.port) }
 func (b *broker) start() {
 	b.t.Helper()
 	b.proc = rig.Start(b.t, rig.Binary(b.t), "broker", "--listen", b.addr(), "--data", b.data)
-	rig.AwaitTCP(b.t, b.addr(), 10*time.Second)
+	rig.AwaitTCP(b.t, b.addr(), rig.Patience)
 }
 
-const patience = 20 * time.Second
+const patience = rig.Patience
 
 // pub publishes with mosquitto_pub and waits for its end.
 func (b *broker) pub(args ...string) {
@@ -47,17 +47,24 @@ func (b *broker) pub(args ...string) {
 	}
 }
 
-// sub starts mosquitto_sub, which has subscribed when sub returns.
-func (b *broker) sub(args ...string) *rig.Process {
-	b.t.Helper()
-	before := b.subscriptions()
-	p := rig.Start(b.t, rig.Need(b.t, "mosquitto_sub", "mosquitto-clients"), append([]string{"-h", "127.0.0.1", "-p", strconv.Itoa(b.port)}, args...)...)
-	rig.Eventually(b.t, patience, "mosquitto_sub has subscribed", func() bool { return b.subscriptions() > before })
-	return p
+// A subscriber is mosquitto_sub at work. It also tells what it sends and receives, which is not among its Lines.
+type subscriber struct{ *rig.Process }
+
+// Lines returns what the messages so far were printed as.
+func (s subscriber) Lines() []string {
+	return slices.DeleteFunc(s.Process.Lines(), func(l string) bool {
+		return strings.HasPrefix(l, "Client ") || strings.HasPrefix(l, "Subscribed (")
+	})
 }
 
-// subscriptions counts the connections that the log says were made: each of mosquitto_sub subscribes at once.
-func (b *broker) subscriptions() int { return strings.Count(b.proc.Stderr(), "client connected") }
+// sub starts mosquitto_sub, which has subscribed when sub returns.
+func (b *broker) sub(args ...string) subscriber {
+	b.t.Helper()
+	args = append([]string{"-oL", rig.Need(b.t, "mosquitto_sub", "mosquitto-clients"), "-d", "-h", "127.0.0.1", "-p", strconv.Itoa(b.port)}, args...)
+	p := rig.Start(b.t, rig.Need(b.t, "stdbuf", "coreutils"), args...)
+	p.Await(b.t, patience, "SUBACK", rig.HasLine("received SUBACK"))
+	return subscriber{p}
+}
 
 func versions(t *testing.T, test func(t *testing.T, v string)) {
 	for _, v := range []string{"mqttv31", "mqttv311", "mqttv5"} {
@@ -74,7 +81,10 @@ func TestMosquittoClientsAtEachQoS(t *testing.T) {
 			sub := b.sub("-V", v, "-t", topic, "-q", qos, "-C", "11", "-F", "%q %r %p")
 			sub.Await(t, patience, "the retained message", rig.HasLine(qos+" 1 retained"))
 			for i := range 10 {
-				b.pub("-V", v, "-t", topic, "-q", qos, "-m", fmt.Sprint("live ", i))
+				message := fmt.Sprint("live ", i)
+				b.pub("-V", v, "-t", topic, "-q", qos, "-m", message)
+				// Nothing tells a publisher of QoS 0 that its message came before the next one's.
+				sub.Await(t, patience, message, rig.HasLine(message))
 			}
 			if code := sub.Wait(t, patience); code != 0 {
 				t.Errorf("mosquitto_sub: exit %d", code)
@@ -154,7 +164,7 @@ func (b *broker) run(dir, name string, args ...string) {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir
 	p := rig.StartCmd(b.t, cmd)
-	if code := p.Wait(b.t, time.Minute); code != 0 || len(p.Lines()) == 0 || p.Lines()[len(p.Lines())-1] != "ok" {
+	if code := p.Wait(b.t, 2*patience); code != 0 || len(p.Lines()) == 0 || p.Lines()[len(p.Lines())-1] != "ok" {
 		b.t.Fatalf("%s: exit %d\n%s\n%s", name, code, strings.Join(p.Lines(), "\n"), p.Stderr())
 	}
 }
@@ -180,7 +190,7 @@ func TestMQTTjs(t *testing.T) {
 	}
 	rig.Write(t, dir, "mqtt.mjs", string(script))
 	rig.Write(t, dir, "package.json", `{"private": true}`)
-	install := exec.Command(rig.Need(t, "npm", "npm"), "install", "--silent", "--no-audit", "--no-fund", "mqtt@"+npmVersion)
+	install := exec.Command(rig.Need(t, "npm", "npm"), "install", "--silent", "--no-audit", "--no-fund", "--fetch-retries", "5", "mqtt@"+npmVersion)
 	install.Dir = dir
 	if out, err := install.CombinedOutput(); err != nil {
 		t.Fatalf("npm install: %v\n%s", err, out)

@@ -45,7 +45,7 @@ func TestOurCommandsTakeMosquittosFlags(t *testing.T) {
 			{"a", "1", []string{"-F", "%j"}},
 			{"a", "1", []string{"-F", "%J"}},
 		} {
-			args := append([]string{"-t", topic + "/" + c.filter, "-C", c.count, "-W", "10"}, c.args...)
+			args := append([]string{"-t", topic + "/" + c.filter, "-C", c.count, "-W", "60"}, c.args...)
 			want, got := run(theirs.sub, args...), run(ours.sub, args...)
 			if same := want == got || strings.HasPrefix(got, "{") && reflect.DeepEqual(object(t, want), object(t, got)); !same {
 				t.Errorf("%q: mosquitto_sub prints\n%s\nand gateway sub\n%s", args, want, got)

@@ -77,7 +77,9 @@ func TestWhoSpeaksFirstIsHeardFirst(t *testing.T) {
 		<-quiet.C
 	}
 	t.Logf("%d of %d missed", missed, rounds)
-	if missed > rounds/4 {
+	// Without broker/order.go it is two of three and more, on an idle machine and on a busy one; with it up to one of
+	// four on one processor that is busy.
+	if missed > rounds/2 {
 		t.Errorf("%d of %d messages were published before the subscription that was sent first", missed, rounds)
 	}
 }

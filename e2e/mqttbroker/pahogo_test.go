@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"testing"
-	"time"
 
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
@@ -38,7 +37,7 @@ func pahoGo(t *testing.T, b *broker, id string, clean bool) (*paho.Client, *paho
 
 func TestPahoGo(t *testing.T) {
 	b := newBroker(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	sub, ack, got := pahoGo(t, b, "go-sub", false)
 	if ack.SessionPresent {

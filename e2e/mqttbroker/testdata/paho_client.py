@@ -32,18 +32,18 @@ class Client:
         else:
             self.c.connect("127.0.0.1", PORT, 10)
         self.c.loop_start()
-        rc, self.present = self.up.get(timeout=10)
+        rc, self.present = self.up.get(timeout=120)
         assert rc == 0, rc
 
     def subscribe(self, topic, qos):
         self.c.subscribe(topic, qos)
-        assert self.subscribed.get(timeout=10) == [qos]
+        assert self.subscribed.get(timeout=120) == [qos]
 
     def publish(self, topic, payload, qos, retain=False):
-        self.c.publish(topic, payload, qos, retain).wait_for_publish(10)
+        self.c.publish(topic, payload, qos, retain).wait_for_publish(120)
 
     def expect(self, topic, payload, qos, retain=False):
-        m = self.got.get(timeout=10)
+        m = self.got.get(timeout=120)
         assert (m.topic, m.payload, m.qos, bool(m.retain)) == (topic, payload, qos, retain), (m.topic, m.payload, m.qos, m.retain)
         return m
 
@@ -96,7 +96,7 @@ for version in (mqtt.MQTTv311, mqtt.MQTTv5):
         props.CorrelationData = b"\x00\x01"
         props.ResponseTopic = "answer"
         props.MessageExpiryInterval = 100
-        pub.c.publish(name + "/1/props", b"p", 1, properties=props).wait_for_publish(10)
+        pub.c.publish(name + "/1/props", b"p", 1, properties=props).wait_for_publish(120)
         got = sub.expect(name + "/1/props", b"p", 1).properties
         assert got.UserProperty == [("a", "1"), ("a", "2")] and got.ContentType == "text/plain"
         assert got.CorrelationData == b"\x00\x01" and got.ResponseTopic == "answer" and got.MessageExpiryInterval == 100
