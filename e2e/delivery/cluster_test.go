@@ -41,7 +41,7 @@ func startCluster(t *testing.T) (nodes []*server.Server, urls []string) {
 		t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 		nodes, urls = append(nodes, s), append(urls, fmt.Sprintf("mqtt://127.0.0.1:%d", ports[i]))
 	}
-	rig.Eventually(t, 30*time.Second, "cluster with a leader", func() bool {
+	rig.Eventually(t, rig.Patience, "cluster with a leader", func() bool {
 		leader := false
 		for _, s := range nodes {
 			leader = leader || s.JetStreamIsLeader()
@@ -64,14 +64,14 @@ func TestANodeOfAClusterIsKilledAndNothingIsLost(t *testing.T) {
 	t.Cleanup(s.Close)
 	p := newPipe(t, 64, delivery.OldestFirst, urls...)
 	p.putPairs(500)
-	rig.Eventually(t, 30*time.Second, "the first samples", func() bool { return s.Came() > 100 })
+	rig.Eventually(t, rig.Patience, "the first samples", func() bool { return s.Came() > 100 })
 	on := p.d.Status().URL
 	if on != urls[0] {
 		t.Logf("connected to %s, not to the first", on)
 	}
 	nodes[0].Shutdown() // while samples are in flight
 	p.putPairs(500)
-	p.drain(60 * time.Second)
+	p.drain(rig.Patience)
 	if st := p.d.Status(); st.URL == urls[0] {
 		t.Errorf("still at %s", st.URL)
 	} else {

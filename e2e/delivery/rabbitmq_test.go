@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"testing"
-	"time"
 
 	"gateway/e2e/load"
 	"gateway/e2e/rig"
@@ -20,10 +19,10 @@ func TestRabbitMQIsKilledAndNothingIsLost(t *testing.T) {
 	t.Cleanup(s.Close)
 	p := newPipe(t, 64, delivery.OldestFirst, rabbit.URL())
 	p.putPairs(500)
-	rig.Eventually(t, 30*time.Second, "the first samples", func() bool { return s.Came() > 100 })
+	rig.Eventually(t, rig.Patience, "the first samples", func() bool { return s.Came() > 100 })
 	rabbit.Kill() // while samples are in flight
 	p.putPairs(500)
 	rabbit.Start()
-	p.drain(60 * time.Second)
+	p.drain(rig.Patience)
 	p.whole(s)
 }

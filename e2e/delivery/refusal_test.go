@@ -21,7 +21,7 @@ import (
 // logged waits for a line of the log about a destination that has all the words.
 func logged(t *testing.T, p *rig.Process, destination string, words ...string) {
 	t.Helper()
-	rig.Eventually(t, 20*time.Second, fmt.Sprintf("line about %s with %q", destination, words), func() bool {
+	rig.Eventually(t, rig.Patience, fmt.Sprintf("line about %s with %q", destination, words), func() bool {
 		return slices.ContainsFunc(strings.Split(p.Stderr(), "\n"), func(line string) bool {
 			return strings.Contains(line, "destination="+destination) && !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) })
 		})
@@ -79,7 +79,7 @@ func TestADestinationThatCannotBeReachedSaysWhyAndDisturbsNoOther(t *testing.T) 
 	logged(t, gateway, "refusing", "takes nothing for now", "not authorized", "retry_in")
 	logged(t, gateway, "miscounting", "not in flight")
 	logged(t, gateway, "trusted", "connected")
-	rig.Eventually(t, 20*time.Second, "second attempt with the refused identifier", func() bool {
+	rig.Eventually(t, rig.Patience, "second attempt with the refused identifier", func() bool {
 		return picky.count(func() int { return picky.attempts }) > 1
 	})
 	settle(t, meter, s, devices)
@@ -94,7 +94,7 @@ func TestADestinationThatCannotBeReachedSaysWhyAndDisturbsNoOther(t *testing.T) 
 	passwd("-b", passwords, "plant", "right")
 	strict.Process().Signal(syscall.SIGHUP)
 	logged(t, gateway, "credentials", "INFO mqtt client: connected")
-	waiting.Await(t, 15*time.Second, "five samples", func(lines []string) bool { return len(lines) >= 5 })
+	waiting.Await(t, rig.Patience, "five samples", func(lines []string) bool { return len(lines) >= 5 })
 	if first := waiting.Lines()[0]; !strings.Contains(first, `"seq":`) || strings.Contains(first, `"prev":`) {
 		t.Errorf("the backlog does not begin with the device's first sample: %s", first)
 	}
@@ -150,7 +150,7 @@ func TestASampleThatMakesTheBrokerHangUpIsFoundAndRetried(t *testing.T) {
 	s := subscribe(t, mosquitto.URL())
 	path := rig.Write(t, t.TempDir(), "gateway.toml", conf)
 	gateway := rig.Start(t, rig.Binary(t), "run", "--config", path)
-	rig.Eventually(t, 60*time.Second, "sample set aside", func() bool { return strings.Contains(gateway.Stderr(), "a sample was set aside") })
+	rig.Eventually(t, rig.Patience, "sample set aside", func() bool { return strings.Contains(gateway.Stderr(), "a sample was set aside") })
 	logged(t, gateway, "old", "one at a time")
 	breaks := odd.count(func() int { return odd.broken })
 	t.Logf("found after %d broken connections", breaks)
@@ -158,7 +158,7 @@ func TestASampleThatMakesTheBrokerHangUpIsFoundAndRetried(t *testing.T) {
 		t.Errorf("set aside after %d broken connections only", breaks)
 	}
 	before := odd.count(func() int { return odd.acked["plant/d3"] })
-	rig.Eventually(t, 20*time.Second, "later samples of the same device", func() bool { return odd.count(func() int { return odd.acked["plant/d3"] }) > before+1 })
+	rig.Eventually(t, rig.Patience, "later samples of the same device", func() bool { return odd.count(func() int { return odd.acked["plant/d3"] }) > before+1 })
 	if n := strings.Count(gateway.Stderr(), "a sample was set aside"); n != 1 {
 		t.Errorf("%d samples were set aside, one is poison", n)
 	}
@@ -167,7 +167,7 @@ func TestASampleThatMakesTheBrokerHangUpIsFoundAndRetried(t *testing.T) {
 
 	mended.Store(true)
 	retry := rig.Start(t, rig.Binary(t), "queue", "retry", "--config", path, "old")
-	if code := retry.Wait(t, 10*time.Second); code != 0 {
+	if code := retry.Wait(t, rig.Patience); code != 0 {
 		t.Fatalf("queue retry: exit %d: %s", code, retry.Stderr())
 	}
 	if text := strings.Join(retry.Lines(), "\n"); !strings.Contains(text, "old: 1 samples are sent again") {

@@ -49,7 +49,7 @@ func NewSubscriber(url, clientID, gateway string, arrived func(device string, co
 	var ctx context.Context
 	ctx, s.stop = context.WithCancel(context.Background())
 	go func() { s.done <- s.cl.Run(ctx) }()
-	limit, cancel := context.WithTimeout(ctx, 10*time.Second)
+	limit, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	if _, err := s.cl.Subscribe(limit, mqtt.Subscription{Filter: gateway + "/#", QoS: mqtt.AtLeastOnce}); err != nil {
 		s.Close()

@@ -68,7 +68,7 @@ func newPlant(ctx context.Context, dir, binary string, r *result, more string) (
 		return nil, err
 	}
 	p.conf = filepath.Join(data, "gateway.toml")
-	text := load.Config("plant", data, p.meter.Addr(), r.devices, r.readings, "1s",
+	text := load.Config("plant", data, p.meter.Addr(), r.devices, r.readings, "1s", "1s",
 		fmt.Sprintf("[broker]\nlisten = [\"127.0.0.1:%d\"]\n\n[[destination]]\nname = \"cloud\"\nurl = %q\n%s\n", local, p.proxy.URL(), more))
 	return p, os.WriteFile(p.conf, []byte(text), 0o600)
 }
@@ -95,6 +95,9 @@ type process struct {
 	ended chan error
 }
 
+// patience is how long a process may take to start or to stop.
+const patience = time.Minute
+
 // start starts the gateway and waits for its first reading.
 func (p *plant) start(ctx context.Context) (*process, error) {
 	g := &process{Cmd: exec.Command(p.binary, "run", "--config", p.conf, "--log", "warn"), began: time.Now(), ended: make(chan error, 1)}
@@ -104,7 +107,7 @@ func (p *plant) start(ctx context.Context) (*process, error) {
 		return nil, err
 	}
 	go func() { g.ended <- g.Wait() }()
-	if err := wait(ctx, g.ended, 10*time.Second, func() bool { return p.sub.Came() > came }); err != nil {
+	if err := wait(ctx, g.ended, patience, func() bool { return p.sub.Came() > came }); err != nil {
 		g.kill()
 		return nil, fmt.Errorf("no reading came: %w", err)
 	}
@@ -124,7 +127,7 @@ func (g *process) stop() error {
 	case err := <-g.ended:
 		g.ended <- err
 		return nil
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		return errors.New("the gateway did not stop")
 	}
 }
@@ -171,13 +174,16 @@ func startMosquitto(ctx context.Context, dir string) (stop func(), url string, e
 		cmd.Wait()
 	}
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	for range 200 {
-		if c, err := net.Dial("tcp", addr); err == nil {
+	listens := func() bool {
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
 			c.Close()
-			return stop, "mqtt://" + addr, nil
 		}
-		time.Sleep(20 * time.Millisecond)
+		return err == nil
 	}
-	stop()
-	return nil, "", errors.New("mosquitto does not listen")
+	if err := wait(ctx, nil, patience, listens); err != nil {
+		stop()
+		return nil, "", fmt.Errorf("mosquitto does not listen: %w", err)
+	}
+	return stop, "mqtt://" + addr, nil
 }
