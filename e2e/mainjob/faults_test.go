@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"gateway/e2e/rig"
 )
@@ -15,7 +14,7 @@ import (
 // said waits until the process has written the text to standard error.
 func said(t *testing.T, p *rig.Process, text string) {
 	t.Helper()
-	rig.Eventually(t, 20*time.Second, fmt.Sprintf("%q in the log", text), func() bool { return strings.Contains(p.Stderr(), text) })
+	rig.Eventually(t, rig.Patience, fmt.Sprintf("%q in the log", text), func() bool { return strings.Contains(p.Stderr(), text) })
 }
 
 func TestAPortThatIsTakenIsNamedAndTakenLater(t *testing.T) {
@@ -30,16 +29,16 @@ func TestAPortThatIsTakenIsNamedAndTakenLater(t *testing.T) {
 		rig.DataDir(t), port, upstream.URL())+sensors(tcp, serial))
 	said(t, gateway, fmt.Sprintf("(pid %d)", os.Getpid()))
 	above := upstream.Subscribe(t, "above", "plant/#")
-	above.Await(t, 20*time.Second, "samples upstream meanwhile", func(lines []string) bool { return len(samples(t, lines)) > 20 })
+	above.Await(t, rig.Patience, "samples upstream meanwhile", func(lines []string) bool { return len(samples(t, lines)) > 20 })
 	other.Close()
-	rig.SubscribeTo(t, awaitListener(t, port), "beside", "plant/#").Await(t, 20*time.Second, "samples on the local broker", func(lines []string) bool {
+	rig.SubscribeTo(t, awaitListener(t, port), "beside", "plant/#").Await(t, rig.Patience, "samples on the local broker", func(lines []string) bool {
 		return len(samples(t, lines)) > 20
 	})
 }
 
 func awaitListener(t *testing.T, port int) int {
 	t.Helper()
-	rig.AwaitTCP(t, fmt.Sprintf("127.0.0.1:%d", port), 30*time.Second)
+	rig.AwaitTCP(t, fmt.Sprintf("127.0.0.1:%d", port), rig.Patience)
 	return port
 }
 
@@ -48,7 +47,7 @@ func TestADataDirectoryIsForOneGateway(t *testing.T) {
 	first := rig.Gateway(t, config)
 	said(t, first, "listening")
 	second := rig.Gateway(t, config)
-	if code := second.Wait(t, 10*time.Second); code != 1 {
+	if code := second.Wait(t, rig.Patience); code != 1 {
 		t.Errorf("exit code %d, want 1", code)
 	}
 	said(t, second, fmt.Sprintf("is in use by another gateway, pid %d", first.PID()))
@@ -79,13 +78,13 @@ frame = { line = "\n" }
 	beside := rig.SubscribeTo(t, awaitListener(t, local), "beside", "plant/#")
 	rig.Start(t, rig.Need(t, "socat", "socat"), "pty,raw,echo=0,link="+port, "pty,raw,echo=0,link="+device)
 	var line *os.File
-	rig.Eventually(t, 10*time.Second, "pair of pseudo-terminals", func() bool {
+	rig.Eventually(t, rig.Patience, "pair of pseudo-terminals", func() bool {
 		var err error
 		line, err = os.OpenFile(device, os.O_RDWR, 0)
 		return err == nil
 	})
 	defer line.Close()
-	rig.Eventually(t, 20*time.Second, "weight on the local broker", func() bool {
+	rig.Eventually(t, rig.Patience, "weight on the local broker", func() bool {
 		fmt.Fprint(line, "W 12.5\n")
 		list := samples(t, beside.Lines())
 		return len(list) > 0 && list[len(list)-1].Values["weight"] == "12.5"
@@ -101,7 +100,7 @@ func TestADamagedQueueFileCostsWhatWasDamagedAndNoMore(t *testing.T) {
 	upstream.Stop()
 	gateway := rig.Gateway(t, config)
 	segment := filepath.Join(data, "queue", "*.seg")
-	rig.Eventually(t, 30*time.Second, "10 KiB in the queue", func() bool {
+	rig.Eventually(t, rig.Patience, "10 KiB in the queue", func() bool {
 		files, _ := filepath.Glob(segment)
 		return len(files) > 0 && filled(files[len(files)-1]) > 10<<10
 	})
@@ -127,9 +126,9 @@ func TestADamagedQueueFileCostsWhatWasDamagedAndNoMore(t *testing.T) {
 		return seq
 	}
 	first := func() bool { list := samples(t, above.Lines()); return len(list) > 0 && list[0].Seq < 10 }
-	rig.Eventually(t, 30*time.Second, "the backlog, from its first sample", first)
-	rig.Eventually(t, 30*time.Second, "new samples behind the backlog", func() bool { return newest() > 450 })
-	if code := gateway.Stop(t, 20*time.Second); code != 0 {
+	rig.Eventually(t, rig.Patience, "the backlog, from its first sample", first)
+	rig.Eventually(t, rig.Patience, "new samples behind the backlog", func() bool { return newest() > 450 })
+	if code := gateway.Stop(t, rig.Patience); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	seen := map[uint64]bool{}

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"gateway/e2e/rig"
 )
@@ -30,20 +29,21 @@ func counters(t *testing.T) (tcp int, serial string) {
 	}
 
 	tcp = rig.FreePort(t)
-	rig.Start(t, server, "tcp", fmt.Sprint(tcp)).Await(t, 10*time.Second, "listener", rig.HasLine("ready"))
+	rig.Start(t, server, "tcp", fmt.Sprint(tcp)).Await(t, rig.Patience, "listener", rig.HasLine("ready"))
 
 	serial = filepath.Join(dir, "ttyGateway")
 	device := filepath.Join(dir, "ttyDevice")
 	rig.Start(t, rig.Need(t, "socat", "socat"), "pty,raw,echo=0,link="+serial, "pty,raw,echo=0,link="+device)
-	rig.Eventually(t, 10*time.Second, "pair of pseudo-terminals", func() bool {
+	rig.Eventually(t, rig.Patience, "pair of pseudo-terminals", func() bool {
 		links, _ := filepath.Glob(filepath.Join(dir, "tty*"))
 		return len(links) == 2
 	})
-	rig.Start(t, server, "rtu", device, "115200", "5").Await(t, 10*time.Second, "open line", rig.HasLine("ready"))
+	rig.Start(t, server, "rtu", device, "115200", "5").Await(t, rig.Patience, "open line", rig.HasLine("ready"))
 	return tcp, serial
 }
 
-// sensors is the configuration of what counters starts.
+// sensors is the configuration of what counters starts. The living have counted what they answered, so it is waited for
+// long: on a machine that stands still for as long as a timeout is otherwise, an answer that is there would be given up.
 func sensors(tcp int, serial string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `
@@ -52,14 +52,18 @@ name = "plc"
 address = "127.0.0.1:%d"
 `, tcp)
 	for unit, name := range map[int]string{1: "one", 2: "two", 3: "three", 9: "dead"} {
+		timeout := "20s"
+		if name == "dead" {
+			timeout = "300ms"
+		}
 		fmt.Fprintf(&b, `
   [[modbus.device]]
   name = %q
   unit = %d
   interval = "100ms"
-  timeout = "300ms"
+  timeout = %q
   points = [ { name = "count", input = 0, type = "uint32" }, { name = "again", input = 2, type = "uint32" } ]
-`, name, unit)
+`, name, unit, timeout)
 	}
 	fmt.Fprintf(&b, `
 [[modbus]]
@@ -72,6 +76,7 @@ parity = "none"
   name = "five"
   unit = 5
   interval = "200ms"
+  timeout = "20s"
   points = [ { name = "count", input = 0, type = "uint32" } ]
 `, serial)
 	return b.String()
@@ -96,25 +101,25 @@ url = %q
 `, rig.DataDir(t), upstream.URL()) + local + sensors(tcp, serial)
 
 	gateway := rig.Gateway(t, config)
-	rig.AwaitTCP(t, fmt.Sprintf("127.0.0.1:%d", localPort), 10*time.Second)
+	rig.AwaitTCP(t, fmt.Sprintf("127.0.0.1:%d", localPort), rig.Patience)
 	above := upstream.Subscribe(t, "above", "plant/#")
 	paho := rig.Start(t, rig.Python(t), "testdata/subscriber.py", fmt.Sprint(upstream.Port), "paho", "plant/#")
-	paho.Await(t, 15*time.Second, "SUBACK", rig.HasLine("received SUBACK"))
+	paho.Await(t, rig.Patience, "SUBACK", rig.HasLine("received SUBACK"))
 	beside := rig.SubscribeTo(t, localPort, "beside", "plant/#")
 
 	arrived := func(p *rig.Process, n int) func([]string) bool {
 		return func(lines []string) bool { return len(samples(t, lines)) >= n }
 	}
-	above.Await(t, 30*time.Second, "200 samples upstream", arrived(above, 200))
+	above.Await(t, rig.Patience, "200 samples upstream", arrived(above, 200))
 
 	upstream.Stop()
 	before := len(samples(t, beside.Lines()))
-	beside.Await(t, 60*time.Second, "samples for 8 s of outage", arrived(beside, before+8*30))
+	beside.Await(t, rig.Patience, "samples for 8 s of outage", arrived(beside, before+8*30))
 	gateway.Kill()
 	gateway = rig.Gateway(t, config)
-	rig.AwaitTCP(t, fmt.Sprintf("127.0.0.1:%d", localPort), 20*time.Second)
+	rig.AwaitTCP(t, fmt.Sprintf("127.0.0.1:%d", localPort), rig.Patience)
 	before = len(samples(t, beside.Lines()))
-	beside.Await(t, 60*time.Second, "samples for 12 s more of outage", arrived(beside, before+12*30))
+	beside.Await(t, rig.Patience, "samples for 12 s more of outage", arrived(beside, before+12*30))
 
 	upstream.Start()
 	// The subscribers did not begin at the same moment, so what they have is told by the newest
@@ -126,11 +131,11 @@ url = %q
 		return seq
 	}
 	behind, level := newest(above), newest(beside)
-	rig.Eventually(t, 60*time.Second, "upstream that has caught up", func() bool {
+	rig.Eventually(t, rig.Patience, "upstream that has caught up", func() bool {
 		return newest(above) >= level && newest(paho) >= level
 	})
 	t.Logf("drained %d samples after the outage", level-behind)
-	if code := gateway.Stop(t, 20*time.Second); code != 0 {
+	if code := gateway.Stop(t, rig.Patience); code != 0 {
 		t.Errorf("the gateway ended with exit code %d", code)
 	}
 

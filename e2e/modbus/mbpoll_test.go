@@ -22,10 +22,10 @@ func simulated() *sim.Modbus {
 	return m
 }
 
-// mbpoll asks once and returns what it printed.
+// mbpoll asks once, waits for the answer as long as it can be told to (10 s), and returns what it printed.
 func mbpoll(t *testing.T, args ...string) string {
 	t.Helper()
-	out, err := exec.Command(rig.Need(t, "mbpoll", "mbpoll"), append([]string{"-1", "-q", "-0"}, args...)...).CombinedOutput()
+	out, err := exec.Command(rig.Need(t, "mbpoll", "mbpoll"), append([]string{"-1", "-q", "-0", "-o", "10"}, args...)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("mbpoll %v: %v\n%s", args, err, out)
 	}

@@ -24,7 +24,7 @@ func ptys(t *testing.T) (ours, theirs string) {
 	dir := t.TempDir()
 	ours, theirs = filepath.Join(dir, "ours"), filepath.Join(dir, "theirs")
 	rig.Start(t, rig.Need(t, "socat", "socat"), "pty,rawer,link="+ours, "pty,rawer,link="+theirs)
-	rig.Eventually(t, 5*time.Second, "two pseudo-terminals", func() bool {
+	rig.Eventually(t, rig.Patience, "two pseudo-terminals", func() bool {
 		_, err1 := os.Stat(ours)
 		_, err2 := os.Stat(theirs)
 		return err1 == nil && err2 == nil
@@ -60,7 +60,7 @@ func servers() []server {
 			p := rig.FreePort(t)
 			run(t, fmt.Sprint(p))
 			addr := fmt.Sprintf("127.0.0.1:%d", p)
-			rig.AwaitTCP(t, addr, 20*time.Second)
+			rig.AwaitTCP(t, addr, rig.Patience)
 			return modbus.Options{Framing: framing, Address: addr}
 		}
 	}
@@ -80,7 +80,7 @@ func servers() []server {
 		return func(t *testing.T, where string) {
 			all := append([]string{args[0], where}, args[1:]...)
 			p := rig.Start(t, libmodbus(t), all...)
-			p.Await(t, 5*time.Second, "libmodbus to be ready", rig.HasLine("ready"))
+			p.Await(t, rig.Patience, "libmodbus to be ready", rig.HasLine("ready"))
 		}
 	}
 	return []server{
@@ -111,11 +111,13 @@ func TestServersOfOthersAreReadAndWritten(t *testing.T) {
 			defer c.Close()
 			c.Timeout = 2 * time.Second
 			ctx := t.Context()
-			// A server of Python's takes a while until it listens on its line.
-			rig.Eventually(t, 20*time.Second, "a first answer", func() bool {
-				_, err := c.Read(ctx, 1, modbus.Holding, 0, 1)
+			// A server of Python's takes a while until it listens on its line. Nothing below asks for three
+			// registers, so that an answer that comes late is not taken for another.
+			rig.Eventually(t, rig.Patience, "a first answer", func() bool {
+				_, err := c.Read(ctx, 1, modbus.Holding, 0, 3)
 				return err == nil
 			})
+			c.Timeout = rig.Patience
 			readAll(t, ctx, c)
 			writeAll(t, ctx, c)
 			if _, err := c.Read(ctx, 1, modbus.Holding, 190, 20); err == nil || !strings.Contains(err.Error(), "exception '2'") {
@@ -224,7 +226,7 @@ func TestABusPollsServersOfOthers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), rig.Patience)
 			done := make(chan error, 1)
 			go func() { done <- b.Run(ctx) }()
 			good := 0
@@ -241,7 +243,7 @@ func TestABusPollsServersOfOthers(t *testing.T) {
 						}
 					}
 				case <-ctx.Done():
-					t.Fatalf("%d good samples in 30 s; %+v", good, b.Status())
+					t.Fatalf("%d good samples in %v; %+v", good, rig.Patience, b.Status())
 				}
 			}
 			cancel()

@@ -6,7 +6,9 @@
 package serial
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,8 +33,13 @@ func newCable(t *testing.T) *cable {
 
 func (c *cable) plug(t *testing.T) {
 	t.Helper()
+	for _, link := range []string{c.near, c.far} { // of a cable that was pulled, and may name somebody else's line by now
+		if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
 	c.process = rig.Start(t, rig.Need(t, "socat", "socat"), "pty,raw,echo=0,link="+c.near, "pty,raw,echo=0,link="+c.far)
-	rig.Eventually(t, 10*time.Second, "pair of pseudo-terminals", func() bool {
+	rig.Eventually(t, rig.Patience, "pair of pseudo-terminals", func() bool {
 		_, err1 := os.Stat(c.near)
 		_, err2 := os.Stat(c.far)
 		return err1 == nil && err2 == nil
@@ -96,7 +103,7 @@ listen = ["127.0.0.1:%d"]
 // says waits for a line that has all of the words.
 func says(t *testing.T, p *rig.Process, words ...string) {
 	t.Helper()
-	p.Await(t, 30*time.Second, strings.Join(words, " … "), func(lines []string) bool {
+	p.Await(t, rig.Patience, strings.Join(words, " … "), func(lines []string) bool {
 		for _, l := range lines {
 			all := true
 			for _, w := range words {
@@ -158,12 +165,12 @@ frame = { preset = "dsmr2" }
   format = "obis"
   points = [{ name = "energy", field = "1-0:1.8.0*255", unit = "kWh" }]
 `, gps.near, meter.near, heat)))
-	rig.AwaitTCP(t, fmt.Sprintf("127.0.0.1:%d", port), 15*time.Second)
+	rig.AwaitTCP(t, fmt.Sprintf("127.0.0.1:%d", port), rig.Patience)
 	sub := rig.SubscribeTo(t, port, "watch", "plant/#")
 	says(t, sub, "plant/gps", `"latitude":-37.78479333`, `"longitude":175.31489`, `"satellites":8`)
 	says(t, sub, "plant/meter", `"power":0.244`, `"gas":0.107`, `"id":"K8EG004046395507"`)
 	says(t, sub, "plant/house", `"energy":52185.7825309`)
-	if code := gateway.Stop(t, 10*time.Second); code != 0 {
+	if code := gateway.Stop(t, rig.Patience); code != 0 {
 		t.Errorf("exit %d: %s", code, gateway.Stderr())
 	}
 }
@@ -183,7 +190,7 @@ port = %q
   interval = "500ms"
 `, c.near))
 	gateway := rig.Gateway(t, config)
-	rig.AwaitTCP(t, fmt.Sprintf("127.0.0.1:%d", port), 15*time.Second)
+	rig.AwaitTCP(t, fmt.Sprintf("127.0.0.1:%d", port), rig.Patience)
 	says(t, rig.SubscribeTo(t, port, "first", "plant/probe"), `"t":20.5`)
 
 	sub := rig.SubscribeTo(t, port, "second", "plant/probe")
@@ -197,9 +204,9 @@ port = %q
 	gateway.Kill()
 	<-gateway.Exited()
 	again := rig.Gateway(t, config)
-	rig.AwaitTCP(t, fmt.Sprintf("127.0.0.1:%d", port), 15*time.Second)
+	rig.AwaitTCP(t, fmt.Sprintf("127.0.0.1:%d", port), rig.Patience)
 	says(t, rig.SubscribeTo(t, port, "third", "plant/probe"), `"t":21.5`)
-	if code := again.Stop(t, 10*time.Second); code != 0 {
+	if code := again.Stop(t, rig.Patience); code != 0 {
 		t.Errorf("exit %d: %s", code, again.Stderr())
 	}
 }

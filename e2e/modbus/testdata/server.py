@@ -27,7 +27,7 @@ identity.ProductName = "a server for tests"
 kind, where = sys.argv[1], sys.argv[2]
 if kind in ("tcp", "rtu-over-tcp"):
     framer = ModbusSocketFramer if kind == "tcp" else ModbusRtuFramer
-    StartTcpServer(context=context, identity=identity, address=("127.0.0.1", int(where)), framer=framer)
+    StartTcpServer(context=context, identity=identity, address=("127.0.0.1", int(where)), framer=framer, allow_reuse_address=True)
 elif kind == "udp":
     StartUdpServer(context=context, identity=identity, address=("127.0.0.1", int(where)))
 else:
