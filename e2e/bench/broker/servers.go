@@ -95,7 +95,7 @@ func (b *bench) start(ctx context.Context, name string) (*server, error) {
 		return nil, err
 	}
 	s := &server{cmd, addr}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		nc, err := net.Dial("tcp", addr)
 		if err == nil {
 			nc.Close()

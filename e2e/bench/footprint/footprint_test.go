@@ -115,7 +115,7 @@ func footprint(b *testing.B, spares int) {
 
 	start := time.Now()
 	g := rig.Start(b, binary, "run", "--config", file)
-	sub.Await(b, 20*time.Second, "a first reading", func(lines []string) bool { return countOf(lines) > 0 })
+	sub.Await(b, rig.Patience, "a first reading", func(lines []string) bool { return countOf(lines) > 0 })
 	first := time.Since(start)
 
 	<-time.After(warm)
