@@ -233,18 +233,30 @@ func TestACutCableIsNoticedWithinOneAndAHalfKeepAlives(t *testing.T) {
 	account(t, meter, s, 0, 128)
 }
 
+// quiet is for how long nothing comes when a verify-stream ends: the gateway has ended, and not been slow.
+const quiet = "10s"
+
+// morePolls waits until each device has been polled so many times more.
+func morePolls(t *testing.T, m *load.Meter, times int) {
+	t.Helper()
+	n := polls(m) + times*devices
+	rig.Eventually(t, rig.Patience, fmt.Sprintf("%d more polls of each device", times), func() bool { return polls(m) >= n })
+}
+
 // What a user proves with on his own broker: the command sees a whole stream as whole.
 func TestVerifyStreamFindsNothingMissingThroughAnOutage(t *testing.T) {
 	mosquitto := rig.NewMosquitto(t, "")
 	proxy := proxyTo(t, mosquitto.URL())
-	_, conf := plant(t, proxy.URL(), "")
-	verify := rig.Start(t, rig.Binary(t), "verify-stream", "--url", mosquitto.URL(), "--for", "9s", "plant/#")
-	rig.Gateway(t, conf)
-	time.Sleep(3 * time.Second)
+	meter, conf := plant(t, proxy.URL(), "")
+	verify := rig.Start(t, rig.Binary(t), "verify-stream", "--url", mosquitto.URL(), "--quiet", quiet, "plant/#")
+	gateway := rig.Gateway(t, conf)
+	morePolls(t, meter, 3)
 	proxy.Stall(true)
 	proxy.Drop(false)
-	time.Sleep(2 * time.Second)
+	morePolls(t, meter, 2)
 	proxy.Stall(false)
+	morePolls(t, meter, 4)
+	gateway.Stop(t, rig.Patience)
 	if code := verify.Wait(t, rig.Patience); code != 0 {
 		t.Errorf("exit %d: %s", code, verify.Stderr())
 	}
@@ -284,13 +296,15 @@ func TestVerifyStreamReadsEveryFormat(t *testing.T) {
 			more += fmt.Sprintf("\ntopic = \"%s/{gateway}/{device}\"", name)
 		}
 		conf += destination(name, proxy.URL(), more+"\nannounce = false")
-		verifiers[name] = rig.Start(t, rig.Binary(t), "verify-stream", "--url", mosquitto.URL(), "--for", "9s", name+"/#")
+		verifiers[name] = rig.Start(t, rig.Binary(t), "verify-stream", "--url", mosquitto.URL(), "--quiet", quiet, name+"/#")
 	}
-	rig.Gateway(t, conf)
+	gateway := rig.Gateway(t, conf)
 	for range 3 {
-		time.Sleep(2 * time.Second)
+		morePolls(t, meter, 20)
 		proxy.Drop(false)
 	}
+	morePolls(t, meter, 30)
+	gateway.Stop(t, rig.Patience)
 	for name, v := range verifiers {
 		if code := v.Wait(t, rig.Patience); code != 0 {
 			t.Errorf("%s: exit %d: %s", name, code, v.Stderr())
