@@ -67,7 +67,7 @@ frame = { line = "\n" }
 		Script:  `gateway run --config /etc/gateway.toml 2>&1`,
 	})
 	b.Set(t, "thermometer", "temperature", 21500)
-	b.Console.Await(t, 2*time.Minute, "a board that is up", rig.HasLine("the board is up"))
+	b.Console.Await(t, board.Patience, "a board that is up", rig.HasLine("the board is up"))
 
 	// A scale that talks by itself, as long as the test runs; whoever listens late misses the beginning.
 	done := make(chan struct{})
@@ -89,14 +89,14 @@ frame = { line = "\n" }
 	}()
 	t.Cleanup(func() { close(done); b.UART.Close(); <-talking })
 
-	sub.Await(t, time.Minute, "21.5 degrees", func(lines []string) bool {
+	sub.Await(t, board.Patience, "21.5 degrees", func(lines []string) bool {
 		return slices.ContainsFunc(rig.Samples(t, lines, "board/roof"), func(m rig.Sample) bool { return m.Values["temperature"] == 21.5 })
 	})
 	b.Set(t, "thermometer", "temperature", -7250)
-	sub.Await(t, time.Minute, "-7.25 degrees", func(lines []string) bool {
+	sub.Await(t, board.Patience, "-7.25 degrees", func(lines []string) bool {
 		return slices.ContainsFunc(rig.Samples(t, lines, "board/roof"), func(m rig.Sample) bool { return m.Values["temperature"] == -7.25 })
 	})
-	sub.Await(t, time.Minute, "20 lines of the scale", func(lines []string) bool {
+	sub.Await(t, board.Patience, "20 lines of the scale", func(lines []string) bool {
 		return len(rig.Samples(t, lines, "board/scale")) >= 20
 	})
 

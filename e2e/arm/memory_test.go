@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"gateway/e2e/bench/footprint"
 	"gateway/e2e/board"
@@ -27,8 +26,8 @@ func BenchmarkMemoryOnTheBoard(b *testing.B) {
 		Files:  map[string]string{"/bin/gateway": binary(b, "arm", "6"), "/etc/gateway.toml": rig.Write(b, b.TempDir(), "gateway.toml", config)},
 		Script: "gateway run --config /etc/gateway.toml &\nsleep 75\ngrep -E 'VmHWM|VmRSS|Rss' /proc/$!/status\ncat /proc/$!/stat\necho measured",
 	})
-	sub.Await(b, 2*time.Minute, "a first reading", func(lines []string) bool { return len(lines) > 0 })
-	on.Console.Await(b, 3*time.Minute, "the measurement", rig.HasLine("measured"))
+	sub.Await(b, board.Patience, "a first reading", func(lines []string) bool { return len(lines) > 0 })
+	on.Console.Await(b, board.Patience, "the measurement", rig.HasLine("measured"))
 	for _, line := range on.Console.Lines() {
 		if m := regexp.MustCompile(`^(VmHWM|VmRSS|RssAnon|RssFile):\s+(\d+) kB`).FindStringSubmatch(line); m != nil {
 			kB, err := strconv.ParseFloat(m[2], 64)

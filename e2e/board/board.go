@@ -21,6 +21,10 @@ import (
 	"gateway/e2e/rig"
 )
 
+// Patience is how long a board may take for anything: one that is up after ten seconds takes two minutes where others have
+// the processor.
+const Patience = 5 * time.Minute
+
 // Options say what is on the board and what runs on it.
 type Options struct {
 	// Files are put into its file system, which is in memory: from the place on the board to the file
@@ -72,7 +76,7 @@ func Start(t testing.TB, o Options) *Board {
 	b.UART = accept(t, uart)
 	b.qmp = accept(t, control)
 	b.replies = bufio.NewReader(b.qmp)
-	if err := b.qmp.SetDeadline(time.Now().Add(5 * time.Minute)); err != nil {
+	if err := b.qmp.SetDeadline(time.Now().Add(5 * Patience)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.replies.ReadString('\n'); err != nil { // its greeting

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"gateway/e2e/rig"
 )
@@ -28,7 +27,7 @@ func Script(tool string, steps []Step) string {
 // Check waits until the script has run and fails the test for each step that said something else.
 func (b *Board) Check(t testing.TB, tool string, steps []Step) {
 	t.Helper()
-	b.Console.Await(t, 3*time.Minute, "the end of the script", rig.HasLine("== end"))
+	b.Console.Await(t, Patience, "the end of the script", rig.HasLine("== end"))
 	lines := b.Console.Lines()
 	for i := range lines {
 		lines[i] = strings.TrimRight(lines[i], "\r ")
