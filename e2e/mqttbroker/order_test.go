@@ -51,6 +51,21 @@ func (p *peer) next() packet.Type {
 	return f.Type
 }
 
+// hears reads up to a packet and returns how many messages came before it.
+func (p *peer) hears(last packet.Type) (messages int) {
+	p.t.Helper()
+	for {
+		switch x := p.next(); x {
+		case last:
+			return messages
+		case packet.PUBLISH:
+			messages++
+		default:
+			p.t.Fatalf("%v came, and not %v", x, last)
+		}
+	}
+}
+
 // What one client says just before another is mostly handled before it. It is not promised, but suites such as
 // Paho's interoperability tests rely on it: they subscribe, and publish from elsewhere before SUBACK is there.
 func TestWhoSpeaksFirstIsHeardFirst(t *testing.T) {
@@ -65,13 +80,11 @@ func TestWhoSpeaksFirstIsHeardFirst(t *testing.T) {
 		reader.send(&packet.Subscribe{ID: 1, Subscriptions: []mqtt.Subscription{{Filter: topic}}})
 		writer.send(&packet.Publish{Topic: topic})
 		writer.send(&packet.Pingreq{})
-		if writer.next(); reader.next() != packet.SUBACK {
-			t.Fatal("no SUBACK")
-		}
-		reader.send(&packet.Pingreq{}) // behind the message, if there is one
-		if reader.next() == packet.PUBLISH {
-			reader.next()
-		} else {
+		writer.next()
+		heard := reader.hears(packet.SUBACK) // the message may come before it (3.8.4)
+		reader.send(&packet.Pingreq{})
+		heard += reader.hears(packet.PINGRESP)
+		if heard == 0 {
 			missed++
 		}
 		<-quiet.C
