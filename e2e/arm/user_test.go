@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"gateway/e2e/bench/footprint"
 	"gateway/e2e/rig"
@@ -35,7 +34,7 @@ func TestBinariesOfEachArchitecture(t *testing.T) {
 			config := footprint.Configuration("emulated", filepath.Join(t.TempDir(), "data"), modbus, upstream.URL())
 			file := rig.Write(t, t.TempDir(), "gateway.toml", config)
 			g := rig.Start(t, qemu, program, "run", "--config", file)
-			sub.Await(t, time.Minute, "three samples of each device", func(lines []string) bool {
+			sub.Await(t, rig.Patience, "three samples of each device", func(lines []string) bool {
 				for d := range footprint.Devices {
 					if len(rig.Samples(t, lines, fmt.Sprintf("emulated/d%d", d))) < 3 {
 						return false
@@ -43,7 +42,7 @@ func TestBinariesOfEachArchitecture(t *testing.T) {
 				}
 				return true
 			})
-			if code := g.Stop(t, 20*time.Second); code != 0 {
+			if code := g.Stop(t, rig.Patience); code != 0 {
 				t.Errorf("it ended with %d", code)
 			}
 		})

@@ -98,7 +98,7 @@ func listen(t testing.TB, path string) *net.UnixListener {
 
 func accept(t testing.TB, l *net.UnixListener) net.Conn {
 	t.Helper()
-	if err := l.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := l.SetDeadline(time.Now().Add(rig.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	c, err := l.Accept()
@@ -192,7 +192,7 @@ func fetch(dir, tree string) error {
 		}
 	}
 	conf := filepath.Join(dir, "apt", "apt.conf")
-	text := fmt.Sprintf("Dir::State %q;\nDir::State::status \"/dev/null\";\nDir::Cache %q;\nAPT::Architecture \"armhf\";\nAPT::Architectures { \"armhf\"; };\nAPT::Sandbox::User \"root\";\n",
+	text := fmt.Sprintf("Dir::State %q;\nDir::State::status \"/dev/null\";\nDir::Cache %q;\nAPT::Architecture \"armhf\";\nAPT::Architectures { \"armhf\"; };\nAPT::Sandbox::User \"root\";\nAcquire::Retries \"5\";\n",
 		filepath.Join(dir, "apt"), filepath.Join(dir, "apt"))
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		return err

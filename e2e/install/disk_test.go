@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"gateway/e2e/rig"
 )
@@ -30,12 +29,12 @@ func TestAFirstStartOnADiskThatTakesNothing(t *testing.T) {
 			data := filepath.Join(disk, "state", "gateway")
 			g := rig.Gateway(t, settings(data, upstream.URL(), rig.FreePort(t))+counters(t))
 			const doubt = `"durable":false`
-			sub.Await(t, 20*time.Second, "samples that are not durable", func(lines []string) bool {
+			sub.Await(t, rig.Patience, "samples that are not durable", func(lines []string) bool {
 				return strings.Count(strings.Join(lines, "\n"), doubt) >= 5
 			})
 			sh(c.mend)
 			seen := len(sub.Lines())
-			sub.Await(t, 30*time.Second, "samples that are", func(lines []string) bool {
+			sub.Await(t, rig.Patience, "samples that are", func(lines []string) bool {
 				for _, l := range lines[seen:] {
 					if strings.HasPrefix(l, "kept/counter ") && !strings.Contains(l, doubt) {
 						return true
@@ -43,7 +42,7 @@ func TestAFirstStartOnADiskThatTakesNothing(t *testing.T) {
 				}
 				return false
 			})
-			if code := g.Stop(t, 15*time.Second); code != 0 {
+			if code := g.Stop(t, rig.Patience); code != 0 {
 				t.Errorf("it ended with %d: %s", code, g.Stderr())
 			}
 			if _, err := os.Stat(filepath.Join(data, "queue", "cursors")); err != nil {

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"gateway/e2e/rig"
 )
@@ -74,7 +73,7 @@ func TestInstallRunUpgradeRemovePurge(t *testing.T) {
 	m.write("/etc/gateway/credentials/cloud.password", "secret\n")
 
 	m.step(t, "it runs from boot, with no network, no clock service and nothing configured", func(t *testing.T, m *machine) {
-		m.await("ActiveState", "active")
+		m.up()
 		if got := m.property("StatusText"); got == "" {
 			t.Error("it says nothing of how it fares")
 		}
@@ -83,7 +82,7 @@ func TestInstallRunUpgradeRemovePurge(t *testing.T) {
 		}
 		// The local broker serves this machine.
 		m.run("mosquitto_pub", "-h", "127.0.0.1", "-q", "1", "-r", "-t", "kept", "-m", "before")
-		if got := m.run("mosquitto_sub", "-h", "127.0.0.1", "-C", "1", "-W", "5", "-t", "kept"); got != "before" {
+		if got := m.run("mosquitto_sub", "-h", "127.0.0.1", "-C", "1", "-W", "60", "-t", "kept"); got != "before" {
 			t.Errorf("the broker keeps %q", got)
 		}
 		pid := m.property("MainPID")
@@ -110,24 +109,24 @@ func TestInstallRunUpgradeRemovePurge(t *testing.T) {
 	m.step(t, "killed, it is back", func(t *testing.T, m *machine) {
 		pid := m.property("MainPID")
 		m.run("sh", "-c", "kill -KILL "+pid)
-		rig.Eventually(t, 20*time.Second, "another process", func() bool {
+		rig.Eventually(t, rig.Patience, "another process", func() bool {
 			now := m.property("MainPID")
 			return now != pid && now != "0"
 		})
-		m.await("ActiveState", "active")
-		if got := m.run("mosquitto_sub", "-h", "127.0.0.1", "-C", "1", "-W", "5", "-t", "kept"); got != "before" {
+		m.up()
+		if got := m.run("mosquitto_sub", "-h", "127.0.0.1", "-C", "1", "-W", "60", "-t", "kept"); got != "before" {
 			t.Errorf("the broker kept %q", got)
 		}
 	})
 
 	m.step(t, "standing still, it is ended by the watchdog, and is back", func(t *testing.T, m *machine) {
 		m.run("mkdir", "-p", "/run/systemd/system/gateway.service.d")
-		m.write("/run/systemd/system/gateway.service.d/soon.conf", "[Service]\nWatchdogSec=2s\n")
+		m.write("/run/systemd/system/gateway.service.d/soon.conf", "[Service]\nWatchdogSec=5s\n")
 		m.run("systemctl", "daemon-reload")
 		m.run("systemctl", "restart", "gateway.service")
 		pid := m.property("MainPID")
 		m.run("sh", "-c", "kill -STOP "+pid)
-		rig.Eventually(t, 30*time.Second, "another process", func() bool {
+		rig.Eventually(t, rig.Patience, "another process", func() bool {
 			now := m.property("MainPID")
 			return now != pid && now != "0"
 		})
@@ -163,7 +162,7 @@ func TestInstallRunUpgradeRemovePurge(t *testing.T) {
 		m.write("/etc/gateway/gateway.toml", m.run("cat", "/etc/gateway/gateway.toml")+"\n# edited\n")
 		pid := m.property("MainPID")
 		m.run("apt-get", "install", "--yes", "-o", "Dpkg::Options::=--force-confold", second)
-		m.await("ActiveState", "active")
+		m.up()
 		if offered := m.run("tail", "-n", "1", "/etc/gateway/gateway.toml.dpkg-dist"); offered != "# New in this version." {
 			t.Errorf("the new configuration, for whoever wants it, ends with %q", offered)
 		}
@@ -182,7 +181,7 @@ func TestInstallRunUpgradeRemovePurge(t *testing.T) {
 		if got := m.run("cat", "/etc/gateway/credentials/cloud.password"); got != "secret" {
 			t.Errorf("the credential is %q", got)
 		}
-		if got := m.run("mosquitto_sub", "-h", "127.0.0.1", "-C", "1", "-W", "5", "-t", "kept"); got != "before" {
+		if got := m.run("mosquitto_sub", "-h", "127.0.0.1", "-C", "1", "-W", "60", "-t", "kept"); got != "before" {
 			t.Errorf("the broker kept %q", got)
 		}
 	})
@@ -193,14 +192,14 @@ func TestInstallRunUpgradeRemovePurge(t *testing.T) {
 		m.run("systemctl", "start", "mosquitto.service")
 		m.run("systemctl", "start", "gateway.service")
 		m.await("ActiveState", "active")
-		rig.Eventually(t, 10*time.Second, "a line that names the port", func() bool {
+		rig.Eventually(t, rig.Patience, "a line that names the port", func() bool {
 			return strings.Contains(m.run("journalctl", "--no-pager", "-u", "gateway.service", "-n", "20"), "1883")
 		})
-		rig.Eventually(t, 30*time.Second, "a status that names it too", func() bool {
+		rig.Eventually(t, rig.Patience, "a status that names it too", func() bool {
 			return strings.Contains(m.property("StatusText"), "127.0.0.1:1883: ")
 		})
 		m.run("systemctl", "stop", "mosquitto.service")
-		rig.Eventually(t, 30*time.Second, "the gateway's own broker, now that the port is free", func() bool {
+		rig.Eventually(t, rig.Patience, "the gateway's own broker, now that the port is free", func() bool {
 			out, _ := m.try("mosquitto_sub", "-h", "127.0.0.1", "-C", "1", "-W", "1", "-t", "kept")
 			return out == "before"
 		})
@@ -226,11 +225,11 @@ frame = { line = "\r\n" }
 `)
 		m.run("systemctl", "restart", "gateway.service")
 		m.await("ActiveState", "active")
-		rig.Eventually(t, 15*time.Second, "what it waits for, in the journal", func() bool {
+		rig.Eventually(t, rig.Patience, "what it waits for, in the journal", func() bool {
 			out := m.run("journalctl", "--no-pager", "-u", "gateway.service", "-n", "30")
 			return strings.Contains(out, "broker.example.com") && strings.Contains(out, "/dev/ttyUSB7")
 		})
-		rig.Eventually(t, 20*time.Second, "what it waits for, in the status", func() bool {
+		rig.Eventually(t, rig.Patience, "what it waits for, in the status", func() bool {
 			status := m.property("StatusText")
 			return strings.Contains(status, "broker.example.com") && strings.Contains(status, "/dev/ttyUSB7")
 		})
@@ -257,7 +256,7 @@ password_file = "cloud.password"
 		m.run("systemctl", "restart", "gateway.service")
 		host := m.run("hostname")
 		if got := m.run("mosquitto_sub", "-h", "127.0.0.1", "-p", "1884", "-u", "boiler-room", "-P", "secret",
-			"-C", "1", "-W", "15", "-t", host+"/gateway/state"); got != "online" {
+			"-C", "1", "-W", "60", "-t", host+"/gateway/state"); got != "online" {
 			t.Errorf("at the other broker the gateway is %q", got)
 		}
 		m.run("systemctl", "stop", "mosquitto.service")
@@ -273,7 +272,7 @@ password_file = "cloud.password"
 		m.write("/etc/gateway/gateway.toml", strings.Replace(good, "listen = [\"127.0.0.1:1883\"]",
 			"listen = [\"0.0.0.0:1883\"]\npassword_file = \"/etc/gateway/passwords\"\nanonymous = \"loopback\"", 1))
 		m.run("systemctl", "restart", "gateway.service")
-		m.await("ActiveState", "active")
+		m.up()
 		m.run("mosquitto_pub", "-h", "127.0.0.1", "-u", "homeassistant", "-P", "secret", "-t", "t", "-m", "x")
 		if _, err := m.try("mosquitto_pub", "-h", "127.0.0.1", "-u", "homeassistant", "-P", "wrong", "-t", "t", "-m", "x"); err == nil {
 			t.Error("a wrong password opens the door")
@@ -289,11 +288,11 @@ password_file = "cloud.password"
 		m.run("mount", "--bind", "/var/lib/gateway", "/var/lib/gateway")
 		m.run("mount", "-o", "remount,bind,ro", "/var/lib/gateway")
 		m.run("systemctl", "start", "gateway.service")
-		m.await("ActiveState", "active")
-		rig.Eventually(t, 30*time.Second, "a status that says so", func() bool {
+		m.up()
+		rig.Eventually(t, rig.Patience, "a status that says so", func() bool {
 			return strings.Contains(m.property("StatusText"), "the disk takes nothing")
 		})
-		if got := m.run("mosquitto_sub", "-h", "127.0.0.1", "-C", "1", "-W", "5", "-t", "kept"); got != "before" {
+		if got := m.run("mosquitto_sub", "-h", "127.0.0.1", "-C", "1", "-W", "60", "-t", "kept"); got != "before" {
 			t.Errorf("the broker kept %q", got)
 		}
 		m.run("systemctl", "stop", "gateway.service")
@@ -319,8 +318,8 @@ password_file = "cloud.password"
 
 	m.step(t, "installed again it starts with what was left", func(t *testing.T, m *machine) {
 		m.run("apt-get", "install", "--yes", second)
-		m.await("ActiveState", "active")
-		if got := m.run("mosquitto_sub", "-h", "127.0.0.1", "-C", "1", "-W", "5", "-t", "kept"); got != "before" {
+		m.up()
+		if got := m.run("mosquitto_sub", "-h", "127.0.0.1", "-C", "1", "-W", "60", "-t", "kept"); got != "before" {
 			t.Errorf("the broker kept %q", got)
 		}
 	})

@@ -45,13 +45,13 @@ func makeKept(t *testing.T, file string) {
 	local := rig.FreePort(t)
 	g := rig.Gateway(t, settings(data, upstream.URL(), local)+counters(t))
 
-	rig.AwaitTCP(t, fmt.Sprintf("127.0.0.1:%d", local), 10*time.Second)
+	rig.AwaitTCP(t, fmt.Sprintf("127.0.0.1:%d", local), rig.Patience)
 	rig.SubscribeTo(t, local, "sleeper", "late").Kill()
 	for _, m := range [][]string{{"-t", "late", "-m", "for the sleeper"}, {"-t", "keepsake", "-m", "kept", "-r"}} {
 		run(t, "mosquitto_pub", append([]string{"-h", "127.0.0.1", "-p", fmt.Sprint(local), "-q", "1"}, m...)...)
 	}
-	sub.Await(t, 30*time.Second, "20 samples", func(lines []string) bool { return len(rig.Samples(t, lines, "kept/counter")) >= 20 })
-	rig.Eventually(t, time.Minute, "refused samples that were set aside, and the account of them", func() bool {
+	sub.Await(t, rig.Patience, "20 samples", func(lines []string) bool { return len(rig.Samples(t, lines, "kept/counter")) >= 20 })
+	rig.Eventually(t, rig.Patience, "refused samples that were set aside, and the account of them", func() bool {
 		account, err := os.ReadFile(filepath.Join(data, "account"))
 		return err == nil && strings.Contains(string(account), "set aside")
 	})
@@ -59,7 +59,7 @@ func makeKept(t *testing.T, file string) {
 	var k kept
 	had := rig.Samples(t, sub.Lines(), "kept/counter")
 	k.Delivered = had[len(had)-1].Seq
-	rig.Eventually(t, 30*time.Second, "100 samples that wait", func() bool { return lastOf(t, data) > k.Delivered+100 })
+	rig.Eventually(t, rig.Patience, "100 samples that wait", func() bool { return lastOf(t, data) > k.Delivered+100 })
 	g.Kill()
 	k.Last = lastOf(t, data)
 	k.Letters = letters(t, data)

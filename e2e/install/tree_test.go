@@ -130,7 +130,7 @@ func newTree(t testing.TB) string {
 			return
 		}
 		part := filepath.Join(filepath.Dir(base.tar), "part.tar")
-		out, err := try(10*time.Minute, mmdebstrap, "--variant=minbase",
+		out, err := try(10*time.Minute, mmdebstrap, "--variant=minbase", "--aptopt=Acquire::Retries \"5\"",
 			"--include=systemd,systemd-sysv,udev,kmod,dbus,mosquitto,mosquitto-clients", "bookworm", part)
 		if err != nil {
 			base.err = fmt.Errorf("mmdebstrap: %w\n%s", err, out)
@@ -200,7 +200,7 @@ func boot(t testing.TB, root string) *machine {
 			t.Logf("the console:\n%s", console)
 		}
 	})
-	rig.Eventually(t, 30*time.Second, "process 1 of the tree", func() bool {
+	rig.Eventually(t, rig.Patience, "process 1 of the tree", func() bool {
 		// systemd-nspawn has other children, too, while it prepares the tree.
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", cmd.Process.Pid, cmd.Process.Pid))
 		if err != nil {
@@ -213,7 +213,7 @@ func boot(t testing.TB, root string) *machine {
 		}
 		return m.leader != ""
 	})
-	rig.Eventually(t, 60*time.Second, "a system that is up", func() bool {
+	rig.Eventually(t, rig.Patience, "a system that is up", func() bool {
 		state, _ := m.try("systemctl", "is-system-running")
 		return state == "running" || state == "degraded"
 	})
@@ -259,9 +259,19 @@ func (m *machine) property(name string) string {
 func (m *machine) await(name, want string) {
 	m.t.Helper()
 	got := ""
-	rig.Eventually(m.t, 40*time.Second, "gateway.service with "+name+"="+want, func() bool {
+	rig.Eventually(m.t, rig.Patience, "gateway.service with "+name+"="+want, func() bool {
 		got, _ = m.try("systemctl", "show", "--value", "--property="+name, "gateway.service")
 		return got == want
+	})
+}
+
+// up waits until the gateway runs and its own broker listens, which may be a moment after it has said that it started.
+func (m *machine) up() {
+	m.t.Helper()
+	m.await("ActiveState", "active")
+	rig.Eventually(m.t, rig.Patience, "listener of the gateway's broker", func() bool {
+		_, err := m.try("mosquitto_pub", "-h", "127.0.0.1", "-t", "knock", "-n")
+		return err == nil
 	})
 }
 

@@ -34,7 +34,7 @@ func TestAKeptDataDirectoryIsGoneOnWith(t *testing.T) {
 			local := rig.FreePort(t)
 			g := rig.Gateway(t, settings(data, upstream.URL(), local))
 
-			sub.Await(t, 30*time.Second, "the last sample", func(lines []string) bool {
+			sub.Await(t, rig.Patience, "the last sample", func(lines []string) bool {
 				return slices.ContainsFunc(rig.Samples(t, lines, "kept/counter"), func(s rig.Sample) bool { return s.Seq == k.Last })
 			})
 			got := rig.Samples(t, sub.Lines(), "kept/counter")
@@ -59,10 +59,10 @@ func TestAKeptDataDirectoryIsGoneOnWith(t *testing.T) {
 				}
 			}
 
-			rig.Eventually(t, 30*time.Second, "everything that was set aside, sent again", func() bool {
+			rig.Eventually(t, rig.Patience, "everything that was set aside, sent again", func() bool {
 				return letters(t, data) == 0 && len(rig.Samples(t, sub.Lines(), "kept/secret")) >= k.Letters
 			})
-			sub.Await(t, 30*time.Second, "an account that goes on", func(lines []string) bool {
+			sub.Await(t, rig.Patience, "an account that goes on", func(lines []string) bool {
 				for _, l := range lines {
 					payload, ok := strings.CutPrefix(l, "kept/gateway/account ")
 					var account struct {
@@ -75,9 +75,9 @@ func TestAKeptDataDirectoryIsGoneOnWith(t *testing.T) {
 				return false
 			})
 			sleeper := rig.SubscribeTo(t, local, "sleeper", "keepsake")
-			sleeper.Await(t, 10*time.Second, "the message that waited for its session", rig.HasLine("late for the sleeper"))
-			sleeper.Await(t, 10*time.Second, "the retained message", rig.HasLine("keepsake kept"))
-			if code := g.Stop(t, 15*time.Second); code != 0 {
+			sleeper.Await(t, rig.Patience, "the message that waited for its session", rig.HasLine("late for the sleeper"))
+			sleeper.Await(t, rig.Patience, "the retained message", rig.HasLine("keepsake kept"))
+			if code := g.Stop(t, rig.Patience); code != 0 {
 				t.Errorf("it ended with %d: %s", code, g.Stderr())
 			}
 		})
@@ -107,7 +107,7 @@ func TestANewerQueueIsRefusedAndLeftUntouched(t *testing.T) {
 	}
 	before := content(t, data)
 	g := rig.Gateway(t, settings(data, "mqtt://127.0.0.1:1", rig.FreePort(t)))
-	if code := g.Wait(t, 15*time.Second); code != 78 {
+	if code := g.Wait(t, rig.Patience); code != 78 {
 		t.Errorf("it ended with %d, want 78: to start it again mends nothing", code)
 	}
 	if said := g.Stderr(); !strings.Contains(said, "version") || !strings.Contains(said, filepath.Base(newest)) {

@@ -90,12 +90,12 @@ func TestWatchdogIsTiedToTheWriterAndNotToTheLink(t *testing.T) {
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+socket, fmt.Sprintf("WATCHDOG_USEC=%d", interval.Microseconds()))
 	g := rig.StartCmd(t, cmd)
 
-	m.mustHear("READY=1", 20*time.Second)
+	m.mustHear("READY=1", rig.Patience)
 	for range 3 {
-		m.mustHear("WATCHDOG=1", 20*time.Second)
+		m.mustHear("WATCHDOG=1", rig.Patience)
 	}
 	freeze()
-	said := m.mustHear("standing still", time.Minute)
+	said := m.mustHear("standing still", rig.Patience)
 	if !strings.Contains(said, "the writer") || strings.Contains(said, "modbus") {
 		t.Errorf("what stands still: %s", said)
 	}
@@ -103,9 +103,9 @@ func TestWatchdogIsTiedToTheWriterAndNotToTheLink(t *testing.T) {
 		t.Error("the watchdog is fed while the writer stands still")
 	}
 	thaw()
-	m.mustHear("running again", 10*time.Second)
-	m.mustHear("WATCHDOG=1", 20*time.Second)
-	if code := g.Stop(t, 20*time.Second); code != 0 {
+	m.mustHear("running again", rig.Patience)
+	m.mustHear("WATCHDOG=1", rig.Patience)
+	if code := g.Stop(t, rig.Patience); code != 0 {
 		t.Errorf("it ended with %d: %s", code, g.Stderr())
 	}
 }
