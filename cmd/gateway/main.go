@@ -54,6 +54,7 @@ func commands() []command {
 		runCommand,
 		brokerCommand,
 		checkCommand,
+		initCommand,
 		i2cCommand,
 		modbusCommand,
 		passwdCommand,

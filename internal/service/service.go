@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"gateway/systemd"
@@ -22,6 +23,19 @@ import (
 //
 //go:embed gateway.toml
 var Config string
+
+// ByHand is that configuration for a gateway that no service manager starts: a file at path, the state in the directory
+// data, both absolute.
+func ByHand(path, data string) string {
+	quoted := strconv.Quote(data)
+	return strings.NewReplacer(
+		systemdData, quoted[1:len(quoted)-1],
+		filepath.Dir(systemd.UnitConfig)+"/credentials", filepath.Join(filepath.Dir(path), "credentials"),
+		"gateway check\n", "gateway check --config "+path+"\n",
+		"systemctl restart gateway\n", "gateway run --config "+path+"\n",
+		"/usr/share/doc/gateway/configuration.md, with examples beside it", "docs/configuration.md of the source, and examples/ is beside docs/",
+	).Replace(Config)
+}
 
 var (
 	//go:embed openrc.sh

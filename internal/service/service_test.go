@@ -251,3 +251,21 @@ func TestScriptsAreShell(t *testing.T) {
 		}
 	}
 }
+
+// Nothing in it speaks of a service, and what it replaces in the installed one is there to be replaced.
+func TestTheConfigurationByHand(t *testing.T) {
+	got := ByHand("/home/pi/plant/gateway.toml", `/home/pi/the "data"`)
+	for _, want := range []string{
+		`data = "/home/pi/the \"data\""`, "/home/pi/plant/credentials/cloud.password",
+		"gateway check --config /home/pi/plant/gateway.toml\n", "gateway run --config /home/pi/plant/gateway.toml\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is missing in\n%s", want, got)
+		}
+	}
+	for _, not := range []string{"/etc/", "/var/", "/usr/", "systemctl"} {
+		if strings.Contains(got, not) {
+			t.Errorf("%q is in\n%s", not, got)
+		}
+	}
+}
