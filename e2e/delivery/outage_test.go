@@ -279,6 +279,8 @@ func TestVerifyStreamReadsEveryFormat(t *testing.T) {
 		"lines":   "format = \"influx\"\ncompression = \"gzip\"\nbatch = { samples = 5 }",
 		"senml":   "format = \"senml\"",
 		"cbor":    "format = \"senml-cbor\"\nbatch = { samples = 5 }",
+		"compact": "format = \"cbor\"",
+		"both":    "format = \"cbor\"\ncompression = \"zstd\"\nbatch = { samples = 5 }",
 		"written": "format = \"template\"\ntemplate = \"{{.Device}} {{.Seq}}\"",
 		"part":    "points = [\"r2\"]",
 	}
