@@ -217,6 +217,35 @@ func TestReauthenticateGivesUpWithItsContext(t *testing.T) {
 	})
 }
 
+// Where nothing can be said, nothing is asked of the authenticator; and what it cannot begin is not sent.
+func TestExchangesThatDoNotBegin(t *testing.T) {
+	a := &reluctant{}
+	run(t, Options{Version: mqtt.V5, Auth: a}, func(t *testing.T, b *bench) {
+		s := <-b.conns
+		s.gone()
+		if st := b.state(); st.Err == nil || !strings.Contains(st.Err.Error(), "the token is not there") {
+			t.Errorf("%+v", st)
+		}
+		if err := b.c.Reauthenticate(t.Context()); err == nil || !strings.Contains(err.Error(), "no connection") {
+			t.Error(err)
+		}
+		if a.asked != 1 {
+			t.Errorf("asked %d times", a.asked)
+		}
+	})
+}
+
+// reluctant is an Authenticator that cannot begin.
+type reluctant struct {
+	scram
+	asked int
+}
+
+func (a *reluctant) Start(context.Context) ([]byte, error) {
+	a.asked++
+	return nil, errors.New("the token is not there")
+}
+
 // What ends an exchange before it is over: the authenticator's own doubt, another method [MQTT-4.12.0-5], a success that only
 // CONNACK can tell.
 func TestExchangesThatFail(t *testing.T) {

@@ -48,7 +48,6 @@ type handler struct {
 
 // New checks the options. Nothing happens before Run, but Publish and Subscribe already queue.
 func New(o Options) (*Client, error) {
-	o.URLs = slices.Clone(o.URLs)
 	if err := o.defaults(); err != nil {
 		return nil, err
 	}
@@ -173,7 +172,9 @@ func (c *Client) Stats() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.stats
-	s.Unacked, s.Inflight = c.out.n, c.out.inflight
+	if s.Unacked = c.out.n; c.link != nil {
+		s.Inflight = c.out.inflight
+	}
 	return s
 }
 

@@ -323,6 +323,13 @@ func TestStats(t *testing.T) {
 		check(Stats{Connects: 2, Published: 4, Resent: 2, Acked: 1, Unacked: 3, Inflight: 2})
 		s.send(&packet.Puback{ID: 1}, &packet.Pubcomp{ID: 2}, &packet.Puback{ID: 3, Code: mqtt.NotAuthorized}, pub(0, 0, "in"))
 		check(Stats{Connects: 2, Published: 4, Resent: 2, Acked: 3, Refused: 1, Received: 1})
+		b.publish(1, "e")
+		s.expect(pub(1, 4, "e"))
+		s.close()
+		check(Stats{Connects: 2, Published: 5, Resent: 2, Acked: 3, Refused: 1, Received: 1, Unacked: 1})
+		s, _ = b.accept(packet.Connack{}) // a new session, and the message is not new for that
+		s.expect(pub(1, 5, "e"))
+		check(Stats{Connects: 3, Published: 5, Resent: 3, Acked: 3, Refused: 1, Received: 1, Unacked: 1, Inflight: 1})
 	})
 }
 
@@ -420,6 +427,33 @@ func TestKeepAlive(t *testing.T) {
 		}
 		s, _ = b.accept(packet.Connack{})
 		s.expect(&packet.Pingreq{})
+	})
+}
+
+// Also to a server that talks all the time: it must hear of us [MQTT-3.1.2-20].
+func TestKeepAliveWhileTheServerTalks(t *testing.T) {
+	run(t, Options{KeepAlive: 20 * time.Second}, func(t *testing.T, b *bench) {
+		s, _ := b.accept(packet.Connack{})
+		stop := make(chan struct{})
+		defer close(stop)
+		go func() {
+			for {
+				select {
+				case <-time.After(time.Second):
+					s.nc.Write(encoded(mqtt.V311, pub(0, 0, "x")))
+				case <-stop:
+					return
+				}
+			}
+		}()
+		last := time.Now()
+		for range 3 {
+			s.expect(&packet.Pingreq{})
+			if d := time.Since(last); d > 20*time.Second {
+				t.Errorf("nothing was sent for %v", d)
+			}
+			last = time.Now()
+		}
 	})
 }
 
@@ -657,6 +691,21 @@ func TestEviction(t *testing.T) {
 			s, _ := b.accept(packet.Connack{})
 			s.close()
 			if st := b.state(); (st.Evicted > 0) != (i >= 4) || st.RetryIn > 4*time.Second {
+				t.Errorf("%d: %+v", i, st)
+			}
+		}
+		// Where the server is away for once, it was no other client.
+		b.down <- struct{}{}
+		synctest.Wait()
+		time.Sleep(b.state().RetryIn)
+		if st := b.state(); st.Evicted != 0 || st.Connected {
+			t.Errorf("%+v", st)
+		}
+		<-b.down
+		for i := range 5 {
+			s, _ := b.accept(packet.Connack{})
+			s.close()
+			if st := b.state(); (st.Evicted > 0) != (i >= 4) {
 				t.Errorf("%d: %+v", i, st)
 			}
 		}

@@ -26,9 +26,7 @@ func (c *Client) connect(ctx context.Context, u *url.URL, spoken *mqtt.Version) 
 	}
 	l, err := c.attempt(ctx, u, v)
 	if err == nil {
-		if *spoken == 0 {
-			*spoken = v
-		}
+		*spoken = v
 		return l, nil
 	}
 	// Servers that do not know 5.0 say so, or just hang up on it.

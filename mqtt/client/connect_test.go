@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -10,6 +11,8 @@ import (
 
 	"gateway/mqtt"
 	"gateway/mqtt/packet"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // CONNECT says all that the options do, and in 3.1.1 what there is a word for.
@@ -73,6 +76,108 @@ func TestAFixedVersionDoesNotFallBack(t *testing.T) {
 	})
 }
 
+// negotiates tests a client to whom the version is open.
+func negotiates(t *testing.T, test func(t *testing.T, f *fake, states chan State)) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		states := make(chan State, 100)
+		c, err := New(Options{URLs: []string{"mqtt://server"}, Dial: f.dial, Proxy: noProxy, OnState: func(s State) { states <- s }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- c.Run(ctx) }()
+		test(t, f, states)
+		cancel()
+		<-ended
+	})
+}
+
+// speaks takes a connection whose CONNECT must be of a version.
+func (f *fake) speaks(v mqtt.Version) *fakeConn {
+	f.t.Helper()
+	s := <-f.conns
+	p, ok := s.next().(*packet.Connect)
+	if !ok || p.Version != v {
+		f.t.Fatalf("%+v, want a CONNECT of version %d", p, v)
+	}
+	s.v = v
+	return s
+}
+
+// What a server was found to speak holds as long as it can be reached: another may have taken its place.
+func TestTheVersionIsFoundOutAnew(t *testing.T) {
+	negotiates(t, func(t *testing.T, f *fake, states chan State) {
+		f.speaks(mqtt.V5).close()
+		s := f.speaks(mqtt.V311)
+		s.send(&packet.Connack{})
+		<-states
+		s.close()
+		<-states
+		f.speaks(mqtt.V311).close()
+		<-states
+		s = f.speaks(mqtt.V5)
+		s.send(&packet.Connack{})
+		<-states
+		s.close()
+		// One that spoke 5.0 and hangs up does not speak something older.
+		<-states
+		f.speaks(mqtt.V5).close()
+		<-states
+		f.speaks(mqtt.V5)
+	})
+}
+
+// A refusal in the older version is what is told; an answer that is none is no sign of an old server, nor is silence.
+func TestWhatIsNoSignOfAnOldServer(t *testing.T) {
+	negotiates(t, func(t *testing.T, f *fake, states chan State) {
+		f.speaks(mqtt.V5).close()
+		f.speaks(mqtt.V311).send(&packet.Connack{Code: mqtt.NotAuthorized})
+		if st := <-states; st.Reason != mqtt.NotAuthorized {
+			t.Errorf("%+v", st)
+		}
+		f.speaks(mqtt.V5).close()
+		f.speaks(mqtt.V311).close()
+		if st := <-states; !errors.Is(st.Err, errSilent) {
+			t.Errorf("%+v", st)
+		}
+		for _, answer := range []func(s *fakeConn){
+			func(s *fakeConn) { s.send(&packet.Pingresp{}) },
+			func(s *fakeConn) { s.send(&packet.Connack{Code: mqtt.NotAuthorized}) },
+			func(s *fakeConn) {},
+		} {
+			answer(f.speaks(mqtt.V5))
+			if st := <-states; st.Connected {
+				t.Errorf("%+v", st)
+			}
+		}
+	})
+}
+
+// User and password of a URL are those of CONNECT where the options say none [MQTT-3.1.2-17] [MQTT-3.1.2-19]; before 5.0 there is
+// no password without a user name [MQTT-3.1.2-22 of 3.1.1].
+func TestUserAndPassword(t *testing.T) {
+	for _, c := range []struct {
+		o              Options
+		user, password string
+	}{
+		{Options{URLs: []string{"mqtt://alice:secret@server"}}, "alice", "secret"},
+		{Options{URLs: []string{"mqtt://alice@server"}, Password: []byte("file")}, "alice", "file"},
+		{Options{URLs: []string{"mqtt://alice:secret@server"}, Username: "bob", Password: []byte("file")}, "bob", "file"},
+		{Options{URLs: []string{"mqtt://alice:secret@server"}, Username: "bob"}, "bob", ""},
+		{Options{Password: []byte("token"), Version: mqtt.V5}, "", "token"},
+		{Options{Password: []byte("token")}, "", ""},
+	} {
+		run(t, c.o, func(t *testing.T, b *bench) {
+			_, p := b.accept(packet.Connack{})
+			if p.Username != c.user || string(p.Password) != c.password || p.HasUsername != (c.user != "") || p.HasPassword != (c.password != "") {
+				t.Errorf("%+v: %+v", c, p)
+			}
+		})
+	}
+}
+
 // A server may say of a feature that it has it, which is what its silence means, too (3.2.2.3).
 func TestWhatTheServerSaysItHas(t *testing.T) {
 	ack := packet.Connack{}
@@ -107,6 +212,10 @@ func TestOptionsThatCannotBe(t *testing.T) {
 		"version 6":               {Version: 6},
 		"needs version 5.0":       {Version: mqtt.V311, Auth: &scram{}},
 		"a limit is negative":     {MaxInflight: -1},
+		"timeout, a pause":        {WriteTimeout: -1},
+		"timeout, a pause or":     {Backoff: Backoff{Min: -1}},
+		"session expiry is neg":   {SessionExpiry: -1},
+		"user property":           {User: []mqtt.UserProperty{{Name: "\x00"}}},
 		"will: ":                  {Will: &Will{Message: mqtt.Message{Topic: "w/#"}}},
 		"will payload is longer":  {Will: &Will{Message: mqtt.Message{Topic: "w", Payload: []byte(long)}}},
 		"scheme \"gopher\" is no": {URLs: []string{"gopher://h"}},
@@ -116,6 +225,45 @@ func TestOptionsThatCannotBe(t *testing.T) {
 		}
 		if _, err := New(o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	c, err := New(Options{URLs: []string{"mqtt://h"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := c.opt
+	if got.Proxy == nil || got.Logger == nil {
+		t.Error("no proxy, or no logger")
+	}
+	got.Proxy, got.Logger = nil, nil
+	if d := cmp.Diff(Options{
+		URLs: []string{"mqtt://h"}, KeepAlive: 30 * time.Second, ConnectTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, AckTimeout: 90 * time.Second,
+		Backoff:        Backoff{Min: 250 * time.Millisecond, Max: 4 * time.Second, Healthy: 10 * time.Second},
+		ReceiveMaximum: 256, MaxPacket: 16 << 20, MaxQueuedBytes: 32 << 20, MaxUnacked: 4096, MaxInflight: 1024, TopicAliases: 64, TopicAliasesIn: 64,
+	}, got); d != "" {
+		t.Error(d)
+	}
+	if a, b := randomID(), randomID(); a == b || len(a) > 23 { // [MQTT-3.1.3-5]
+		t.Errorf("%s and %s", a, b)
+	}
+}
+
+// What is just possible is taken as it is, and the rest brought within bounds.
+func TestOptionsAtTheirBounds(t *testing.T) {
+	most := []byte(strings.Repeat("x", mqtt.MaxString))
+	for _, d := range []time.Duration{time.Second, 65535 * time.Second} {
+		c, err := New(Options{
+			URLs: []string{"mqtt://h"}, KeepAlive: d, Password: most, Will: &Will{Message: mqtt.Message{Topic: "w", Payload: most}},
+			MaxUnacked: 1, MaxInflight: 1, MaxQueuedBytes: 1, TopicAliasesIn: 1 << 20, Backoff: Backoff{Min: time.Minute},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o := c.opt; o.KeepAlive != d || o.TopicAliasesIn != 65535 || o.Backoff.Max != time.Minute {
+			t.Errorf("%+v", o)
 		}
 	}
 }
@@ -140,6 +288,21 @@ func TestMessagesThatNoServerTakes(t *testing.T) {
 		if p := s.next().(*packet.Publish); len(p.Properties.CorrelationData) != len(most) {
 			t.Errorf("%d bytes of correlation data", len(p.Properties.CorrelationData))
 		}
+	})
+}
+
+// Nor does any packet hold more than 268,435,455 bytes (2.1.4), which no check of the parts shows: the message is refused as one
+// that this server finds too large, not tried for ever.
+func TestAMessageBeyondAllPackets(t *testing.T) {
+	part := mqtt.UserProperty{Value: strings.Repeat("x", mqtt.MaxString)}
+	run(t, Options{Version: mqtt.V5}, func(t *testing.T, b *bench) {
+		s, _ := b.accept(packet.Connack{})
+		m := &mqtt.Message{Topic: "a", QoS: 1, User: slices.Repeat([]mqtt.UserProperty{part}, 268_435_455/len(part.Value))}
+		if err := b.c.Publish(t.Context(), m, func(err error) { b.done("huge", err) }); err != nil {
+			t.Fatal(err)
+		}
+		b.expectDone("huge: mqtt client: mqtt: publish refused: packet too large: mqtt packet: packet is larger than 268435455 bytes")
+		s.sync()
 	})
 }
 
@@ -252,6 +415,9 @@ func TestRequestsThatCannotBeSent(t *testing.T) {
 		}
 		b.publish(0, "next")
 		s.expect(pub(0, 0, "next"))
+		if n := len(b.c.out.requests); n != 0 {
+			t.Errorf("%d requests", n)
+		}
 	})
 }
 

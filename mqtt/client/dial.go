@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"strings"
 
 	"golang.org/x/net/http/httpproxy"
 	"golang.org/x/net/proxy"
@@ -214,9 +213,5 @@ func proxyFromEnvironment(server *url.URL) (*url.URL, error) {
 		cfg.HTTPSProxy = all
 	}
 	// httpproxy leaves the own machine out only by name and loopback address, which is what we want.
-	u, err := cfg.ProxyFunc()(&ask)
-	if u != nil {
-		u.Scheme = strings.ToLower(u.Scheme)
-	}
-	return u, err
+	return cfg.ProxyFunc()(&ask)
 }

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -127,7 +130,9 @@ type bench struct {
 	*fake
 	c      *Client
 	stop   context.CancelFunc
-	states []State
+	ended  atomic.Bool // Run has returned
+	mu     sync.Mutex
+	states []State // guarded by mu
 	dones  chan string
 }
 
@@ -145,7 +150,11 @@ func run(t *testing.T, o Options, test func(t *testing.T, b *bench)) {
 		}
 		o.Dial = b.dial
 		o.Proxy = noProxy
-		o.OnState = func(s State) { b.states = append(b.states, s) }
+		o.OnState = func(s State) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.states = append(b.states, s)
+		}
 		c, err := New(o)
 		if err != nil {
 			t.Fatal(err)
@@ -154,7 +163,11 @@ func run(t *testing.T, o Options, test func(t *testing.T, b *bench)) {
 		ctx, cancel := context.WithCancel(t.Context())
 		b.stop = cancel
 		ended := make(chan error)
-		go func() { ended <- c.Run(ctx) }()
+		go func() {
+			err := c.Run(ctx)
+			b.ended.Store(true)
+			ended <- err
+		}()
 		defer func() {
 			cancel()
 			if err := <-ended; err != nil {
@@ -217,8 +230,16 @@ func again(p *packet.Publish) *packet.Publish {
 
 func diff(a, b any) string { return cmp.Diff(a, b, equal) }
 
+// reported returns all states that were reported, once all is quiet.
+func (b *bench) reported() []State {
+	synctest.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.states)
+}
+
 // state returns the state reported last, once all is quiet.
 func (b *bench) state() State {
-	synctest.Wait()
-	return b.states[len(b.states)-1]
+	all := b.reported()
+	return all[len(all)-1]
 }

@@ -52,6 +52,35 @@ func TestServerThatStallsWithinAPacket(t *testing.T) {
 	})
 }
 
+// One that says a byte a second is slow, and not dead, though no PINGRESP can come before the packet is whole.
+func TestServerThatSaysAByteASecond(t *testing.T) {
+	var got []mqtt.Message
+	run(t, Options{Version: mqtt.V5, KeepAlive: 5 * time.Second, Handler: func(m mqtt.Message) { got = append(got, m) }}, func(t *testing.T, b *bench) {
+		s := <-b.conns
+		s.v = mqtt.V5
+		s.next()
+		go func() {
+			for _, x := range encoded(mqtt.V5, &packet.Connack{}, pub(1, 1, strings.Repeat("x", 100))) {
+				time.Sleep(time.Second)
+				s.nc.Write([]byte{x})
+			}
+		}()
+		for {
+			p := s.next()
+			if _, ok := p.(*packet.Pingreq); ok {
+				continue
+			}
+			if d := diff(&packet.Puback{ID: 1}, p); d != "" {
+				t.Error(d)
+			}
+			break
+		}
+		if all := b.reported(); len(all) != 1 || !all[0].Connected || len(got) != 1 || len(got[0].Payload) != 100 {
+			t.Errorf("%d messages, %+v", len(got), all)
+		}
+	})
+}
+
 // A message that takes longer than the write timeout and the keep alive together arrives all the same: a line that
 // moves is not dead. The PINGREQ that is due meanwhile comes after it.
 func TestLargeMessageOnASlowLine(t *testing.T) {

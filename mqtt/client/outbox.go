@@ -11,6 +11,7 @@ type outgoing struct {
 	id       uint16 // 0: none yet
 	qos      mqtt.QoS
 	released bool // QoS 2: PUBREC came, PUBREL is due or sent
+	tried    bool // sent on any
 	sent     bool // on this connection
 	counted  bool // against this connection's receive maximum
 

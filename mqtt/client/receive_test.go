@@ -237,6 +237,17 @@ func TestSlowHandlers(t *testing.T) {
 	})
 }
 
+// All of a message counts that takes memory.
+func TestTheSizeOfAMessage(t *testing.T) {
+	x := strings.Repeat("x", 1000)
+	for _, m := range []mqtt.Message{{Topic: x}, {Payload: []byte(x)}, {CorrelationData: []byte(x)}, {ContentType: x}, {ResponseTopic: x},
+		{User: []mqtt.UserProperty{{Name: x}}}, {User: []mqtt.UserProperty{{Value: x}}}} {
+		if n := size(&m); n < 1000+size(&mqtt.Message{}) {
+			t.Errorf("%d bytes: %.50v", n, m)
+		}
+	}
+}
+
 // In 5.0 the server is told why; and our user, once, that messages are dropped.
 func TestSlowHandlersAreTold(t *testing.T) {
 	var log bytes.Buffer
@@ -407,6 +418,96 @@ func TestAGrantedSubscriptionIsNotGivenUp(t *testing.T) {
 	})
 }
 
+// An answer for another number of filters than was asked for is the server's fault [MQTT-3.9.3-1] [MQTT-3.11.3-1]: nobody knows which
+// it means, and whoever asked is told.
+func TestAnswersOfAnotherNumber(t *testing.T) {
+	for _, n := range []int{1, 3} {
+		run(t, Options{Version: mqtt.V5}, func(t *testing.T, b *bench) {
+			answers := make(chan error)
+			for _, unsubscribe := range []bool{false, true} {
+				s, _ := b.accept(packet.Connack{})
+				go func() {
+					var err error
+					if unsubscribe {
+						_, err = b.c.Unsubscribe(t.Context(), "a", "b")
+					} else {
+						_, err = b.c.Subscribe(t.Context(), mqtt.Subscription{Filter: "a"}, mqtt.Subscription{Filter: "b"})
+					}
+					answers <- err
+				}()
+				switch p := s.next().(type) {
+				case *packet.Subscribe:
+					s.send(&packet.Suback{ID: p.ID, Codes: make([]mqtt.ReasonCode, n)})
+				case *packet.Unsubscribe:
+					s.send(&packet.Unsuback{ID: p.ID, Codes: make([]mqtt.ReasonCode, n)})
+				}
+				if err := <-answers; err == nil || !strings.Contains(err.Error(), "another number") {
+					t.Error(err)
+				}
+				s.expect(&packet.Disconnect{Code: mqtt.ProtocolError})
+				s.gone()
+				s.close()
+			}
+		})
+	}
+}
+
+// Requests that were not answered are made again in their order.
+func TestRequestsAreMadeAgainInOrder(t *testing.T) {
+	run(t, Options{Version: mqtt.V5, SessionExpiry: time.Hour}, func(t *testing.T, b *bench) {
+		s, _ := b.accept(packet.Connack{})
+		asked := make(chan string, 10)
+		for i := range 8 {
+			filter := strconv.Itoa(i)
+			go func() {
+				b.c.Subscribe(t.Context(), mqtt.Subscription{Filter: filter})
+				asked <- filter
+			}()
+			s.expect(&packet.Subscribe{ID: uint16(1 + i), Subscriptions: []mqtt.Subscription{{Filter: filter}}})
+		}
+		s.close()
+		s, _ = b.accept(packet.Connack{SessionPresent: true})
+		for i := range 8 {
+			s.expect(&packet.Subscribe{ID: uint16(9 + i), Subscriptions: []mqtt.Subscription{{Filter: strconv.Itoa(i)}}})
+			s.send(&packet.Suback{ID: uint16(9 + i), Codes: []mqtt.ReasonCode{0}})
+			if f := <-asked; f != strconv.Itoa(i) {
+				t.Errorf("%s is answered, not %d", f, i)
+			}
+		}
+	})
+}
+
+// What the client asks for again it asks for once in each session, also when it got no answer in the last, and goes on asking
+// where the session is kept.
+func TestGrantedSubscriptionsAreAskedForOnce(t *testing.T) {
+	run(t, Options{Version: mqtt.V5, SessionExpiry: time.Hour}, func(t *testing.T, b *bench) {
+		s, _ := b.accept(packet.Connack{})
+		a := mqtt.Subscription{Filter: "a"}
+		asked := make(chan struct{})
+		go func() {
+			b.c.Subscribe(t.Context(), a)
+			close(asked)
+		}()
+		s.expect(&packet.Subscribe{ID: 1, Subscriptions: []mqtt.Subscription{a}})
+		s.send(&packet.Suback{ID: 1, Codes: []mqtt.ReasonCode{0}})
+		<-asked
+		for id, present := range []bool{false, false, true, false} {
+			s.close()
+			s, _ = b.accept(packet.Connack{SessionPresent: present})
+			s.expect(&packet.Subscribe{ID: uint16(id) + 2, Subscriptions: []mqtt.Subscription{a}})
+			s.sync()
+		}
+		s.send(&packet.Suback{ID: 5, Codes: []mqtt.ReasonCode{0}})
+		s.close()
+		s, _ = b.accept(packet.Connack{SessionPresent: true})
+		b.publish(0, "nothing before it")
+		s.expect(pub(0, 0, "nothing before it"))
+		if n := len(b.c.out.requests); n != 0 {
+			t.Errorf("%d requests", n)
+		}
+	})
+}
+
 func TestSubscribeGivesUpWithItsContext(t *testing.T) {
 	run(t, Options{}, func(t *testing.T, b *bench) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -440,6 +541,9 @@ func TestHandlersByFilter(t *testing.T) {
 			if i == 2 {
 				remove()
 			}
+		}
+		if _, err := b.c.Handle("a#", func(mqtt.Message) {}); err == nil {
+			t.Error("a# is accepted")
 		}
 		s, _ := b.accept(packet.Connack{})
 		for _, topic := range []string{"a/b", "a/c", "x"} {
@@ -521,8 +625,65 @@ func TestStoppingWithAHandlerThatDoesNotReturn(t *testing.T) {
 		if d := time.Since(start); d > 2*lingerTime {
 			t.Errorf("the connection stays for %v", d)
 		}
+		<-time.After(time.Hour)
+		if b.ended.Load() {
+			t.Error("Run has returned while a handler is at work")
+		}
 		close(at)
+		synctest.Wait()
+		if !b.ended.Load() {
+			t.Error("Run does not return")
+		}
 	})
+}
+
+// Whoever waits is answered when the client ends, whatever his own context says; and the end of a connection is told.
+func TestStoppingAnswersWhoWaits(t *testing.T) {
+	for _, connected := range []bool{false, true} {
+		run(t, Options{MaxUnacked: 1}, func(t *testing.T, b *bench) {
+			var s *fakeConn
+			if connected {
+				s, _ = b.accept(packet.Connack{})
+			}
+			synctest.Wait()
+			b.publish(1, "taken")
+			answers := make(chan error, 10)
+			for range 3 {
+				go func() {
+					answers <- b.c.Publish(context.Background(), &mqtt.Message{Topic: "t"}, nil)
+				}()
+			}
+			go func() {
+				_, err := b.c.Subscribe(context.Background(), mqtt.Subscription{Filter: "a"})
+				answers <- err
+			}()
+			go func() {
+				_, err := b.c.Unsubscribe(context.Background(), "a")
+				answers <- err
+			}()
+			if connected {
+				for range 3 { // the message and both requests
+					s.next()
+				}
+			}
+			synctest.Wait()
+			b.stop()
+			if connected {
+				s.expect(&packet.Disconnect{})
+				s.close()
+			}
+			for range 5 {
+				if err := <-answers; err != ErrClosed {
+					t.Error(err)
+				}
+			}
+			b.expectDone("taken: " + ErrClosed.Error())
+			all := b.reported()
+			if connected && (len(all) != 2 || all[1].Connected || all[1].Err != ErrClosed) || !connected && len(all) != 0 {
+				t.Errorf("connected %t: %+v", connected, all)
+			}
+		})
+	}
 }
 
 // RabbitMQ before 4.0 answers QoS 2 as if it were 1. In 3.1.1 it cannot have said so before; in 5.0 it can, and a PUBACK is
@@ -531,7 +692,7 @@ func TestAServerWithoutQoS2(t *testing.T) {
 	var log bytes.Buffer
 	run(t, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, func(t *testing.T, b *bench) {
 		s, _ := b.accept(packet.Connack{})
-		for id := uint16(1); id <= 2; id++ {
+		for id := uint16(1); id <= 3; id++ {
 			b.publish(2, "a")
 			s.expect(pub(2, id, "a"))
 			s.send(&packet.Puback{ID: id})
@@ -539,10 +700,10 @@ func TestAServerWithoutQoS2(t *testing.T) {
 		}
 		// Not once its first half is done.
 		b.publish(2, "b")
-		s.expect(pub(2, 3, "b"))
-		s.send(&packet.Pubrec{ID: 3})
-		s.expect(&packet.Pubrel{ID: 3})
-		s.send(&packet.Puback{ID: 3})
+		s.expect(pub(2, 4, "b"))
+		s.send(&packet.Pubrec{ID: 4})
+		s.expect(&packet.Pubrel{ID: 4})
+		s.send(&packet.Puback{ID: 4})
 		s.gone()
 	})
 	if n := strings.Count(log.String(), "takes qos 2 for qos 1"); n != 1 {

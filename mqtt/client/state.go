@@ -35,7 +35,7 @@ type State struct {
 type Stats struct {
 	Connects   uint64
 	Published  uint64 // sent for the first time
-	Resent     uint64
+	Resent     uint64 // in the same session or a new one
 	Acked      uint64 // QoS 0: written
 	Refused    uint64
 	Received   uint64

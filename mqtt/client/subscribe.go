@@ -13,7 +13,7 @@ import (
 
 // A request is a SUBSCRIBE or UNSUBSCRIBE that waits to be sent or answered.
 type request struct {
-	id     uint16 // 0: waits to be sent
+	id     uint16 // under which it was sent last
 	subs   []mqtt.Subscription
 	unsubs []string
 	again  bool // the client's own, after the server lost the session
@@ -36,9 +36,6 @@ func (r *request) finish(codes []mqtt.ReasonCode, err error) {
 
 func sortRequests(r []*request) []*request {
 	slices.SortFunc(r, func(a, b *request) int { return cmp.Compare(a.id, b.id) })
-	for _, x := range r {
-		x.id = 0
-	}
 	return r
 }
 

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // result is the user name of CONNECT.
 func serveMQTT(nc net.Conn) (user string) {
 	defer nc.Close()
-	nc.SetDeadline(time.Now().Add(time.Minute))
+	nc.SetDeadline(time.Now().Add(10 * time.Second))
 	r := packet.NewReader(nc, 0, nil)
 	v := mqtt.V5
 	for {
@@ -113,7 +113,7 @@ func deliver(t *testing.T, o Options) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	ended := make(chan struct{})
 	go func() { c.Run(ctx); close(ended) }()
 	defer func() { cancel(); <-ended }()
@@ -356,6 +356,70 @@ func TestHandshakesThatNeverEnd(t *testing.T) {
 	}
 }
 
+// A connection on which the wrong thing is spoken is closed, and the error says what it was; the port of a proxy is that of its
+// scheme where none is named.
+func TestHandshakesThatFail(t *testing.T) {
+	via := func(s string) func(*url.URL) (*url.URL, error) {
+		return func(*url.URL) (*url.URL, error) { return url.Parse(s) }
+	}
+	const http500 = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
+	for _, c := range []struct {
+		name, url string
+		proxy     func(*url.URL) (*url.URL, error)
+		answer    string // none: it hangs up
+		addr      string
+		says      string
+	}{
+		{"http on mqtt", "mqtt://server", noProxy, http500, "server:1883", "hung up"},
+		{"http on mqtts", "mqtts://server", noProxy, http500, "server:8883", "tls: "},
+		{"silence on mqtts", "mqtts://server", noProxy, "", "server:8883", "perhaps it does not speak TLS"},
+		{"no websocket", "ws://server", noProxy, http500, "server:80", "500"},
+		{"http on wss", "wss://server", noProxy, http500, "server:443", "tls: "},
+		{"http proxy", "mqtt://server", via("http://proxy"), http500, "proxy:80", "500"},
+		{"http proxy with a port", "mqtt://server", via("http://proxy:3128"), http500, "proxy:3128", "500"},
+		{"http proxy that hangs up", "mqtt://server", via("http://proxy"), "", "proxy:80", "proxy http://proxy: "},
+		{"https proxy", "mqtt://server", via("https://proxy"), http500, "proxy:443", "tls: "},
+		{"http proxy for wss", "wss://server", via("http://proxy"), http500, "proxy:80", "500"},
+		{"socks proxy", "mqtt://server", via("socks5://proxy"), http500, "proxy:1080", "proxy socks5://proxy: "},
+		{"proxy that is not known", "mqtt://server", func(*url.URL) (*url.URL, error) { return nil, errors.New("the script failed") }, "", "", "proxy: the script failed"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var open []*half
+				addr := ""
+				dial := func(_ context.Context, _, a string) (net.Conn, error) {
+					addr = a
+					ours, theirs := net.Pipe()
+					go func() {
+						ours.Read(make([]byte, 4096))
+						io.WriteString(ours, c.answer)
+						ours.Close()
+					}()
+					open = append(open, &half{Conn: theirs})
+					return open[len(open)-1], nil
+				}
+				client, err := New(Options{URLs: []string{c.url}, Version: mqtt.V5, Proxy: c.proxy, Dial: dial})
+				if err != nil {
+					t.Fatal(err)
+				}
+				var v mqtt.Version
+				if _, err := client.connect(t.Context(), client.urls[0], &v); err == nil || !strings.Contains(err.Error(), c.says) {
+					t.Errorf("%v, want %s", err, c.says)
+				}
+				synctest.Wait()
+				for _, h := range open {
+					if !h.closed {
+						t.Error("the connection stays open")
+					}
+				}
+				if addr != c.addr {
+					t.Errorf("dials %s", addr)
+				}
+			})
+		})
+	}
+}
+
 // A user name may be a token, and a query a signature: neither gets into a log or an error.
 func TestSecretsInURLsAreNotShown(t *testing.T) {
 	for _, s := range []string{"mqtt:token:secret@h", "http://token:secret@h", "mqtt://token:secret@", "unix://token:secret@", "mqtt://token:secret@h:port"} {
@@ -533,6 +597,7 @@ func TestProxyFromEnvironment(t *testing.T) {
 	}
 	expect("mqtt://a.example", "")
 	t.Setenv("HTTP_PROXY", "http://h:1")
+	t.Setenv("REQUEST_METHOD", "GET") // nor is this a script of a web server
 	t.Setenv("HTTPS_PROXY", "http://s:2")
 	expect("mqtt://a.example", "") // a proxy for the web would not let it pass
 	expect("mqtts://a.example", "http://s:2")

@@ -57,4 +57,8 @@ type webSocket struct {
 	ws *websocket.Conn
 }
 
-func (w *webSocket) Close() error { return w.ws.CloseNow() }
+func (w *webSocket) Close() error {
+	err := w.ws.CloseNow()
+	w.Conn.Close() // which finds it closed, and lets go of it: a deadline would keep it for as long as it has to run
+	return err
+}

@@ -54,7 +54,11 @@ func frame(opcode byte, payload []byte, more bool) []byte {
 	if !more {
 		opcode |= 0x80
 	}
-	return append([]byte{opcode, byte(len(payload))}, payload...)
+	head := []byte{opcode, byte(len(payload))}
+	if len(payload) > 125 {
+		head = binary.BigEndian.AppendUint64([]byte{opcode, 127}, uint64(len(payload)))
+	}
+	return append(head, payload...)
 }
 
 func (w *frames) Write(b []byte) (int, error) {
@@ -136,8 +140,12 @@ func TestWebSocketFrames(t *testing.T) {
 		if c := <-w.control; c != "10 there?" { // pong
 			t.Errorf("answer to a ping: %q", c)
 		}
-		if g := strings.Join(got, ""); g != "ab" {
-			t.Error(g)
+		// Nor is there a limit but that of MQTT.
+		large := strings.Repeat("c", 1<<20)
+		s.send(pub(1, 3, large))
+		s.expect(&packet.Puback{ID: 3})
+		if g := strings.Join(got, ""); g != "ab"+large {
+			t.Errorf("%d bytes", len(g))
 		}
 	})
 }

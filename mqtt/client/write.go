@@ -141,13 +141,15 @@ func (l *link) fill(buf []byte, done []verdict) ([]byte, []verdict) {
 			continue
 		}
 		if o.id == 0 {
-			l.c.stats.Published++
 			o.id = id
 			b.byID[id] = o
-		} else {
-			l.c.stats.Resent++
 		}
-		o.counted = true
+		if o.tried {
+			l.c.stats.Resent++
+		} else {
+			l.c.stats.Published++
+		}
+		o.tried, o.counted = true, true
 		b.inflight++
 		if o.qos == mqtt.ExactlyOnce {
 			b.inflight2++
@@ -175,8 +177,8 @@ func (l *link) publish(buf []byte, o *outgoing, id uint16) ([]byte, error) {
 		out, err = l.encode(buf, o, id, 0, false)
 	}
 	switch {
-	case err != nil:
-		return buf, err
+	case err != nil: // what was checked by Publish cannot fail but by its size, which is beyond that of any packet (2.1.4)
+		return buf, refusal("publish", mqtt.PacketTooLarge, err.Error())
 	case len(out)-len(buf) > l.maxPacket:
 		return buf, refusal("publish", mqtt.PacketTooLarge, "") // [MQTT-3.2.2-15]
 	}
