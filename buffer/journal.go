@@ -19,6 +19,7 @@ import (
 //	snapshot-0000000000000003   the state when log 3 began
 //	log-0000000000000003        what changed since; logs of higher numbers follow it
 //	spare-0000000000000002      a log that will be used again
+//	reserve                     room for a small snapshot on a disk that is full
 //
 // Each has a segment header at offset 0 and again at 2048, and frames from 4096 on. A log is zeroed
 // ahead of its end, a retired one is used again as it is. A snapshot gets its name when it is
@@ -44,7 +45,7 @@ type Journal struct {
 	snapshot uint64
 	snapSize int64
 	logs     []uint64 // numbers of the logs that belong to the snapshot, cur not included
-	oldBytes int64    // in those
+	oldBytes int64    // that those take
 	spare    string
 	number   uint64
 	buf      []byte
@@ -59,6 +60,11 @@ const (
 	logPrefix    = "log-"
 	snapPrefix   = "snapshot-"
 	snapTemp     = "new-snapshot"
+
+	// reserveName is a file that holds nothing but space: a disk that the log itself has filled would have no room for the
+	// snapshot that takes its place, however little there is to keep by then.
+	reserveName  = "reserve"
+	reserveBytes = 256 << 10
 )
 
 // JournalOptions are the options of OpenJournal. Only Dir is required.
@@ -118,7 +124,24 @@ func OpenJournal(o JournalOptions, replay func(record []byte) error) (*Journal, 
 		_ = j.home.leave() // the error that keeps it from opening says more
 		return nil, done, err
 	}
+	if j.failing == nil {
+		j.reserve()
+	}
 	return j, done, nil
+}
+
+// reserve takes space for bad times, where there is any. It needs snapMu, but at the start.
+func (j *Journal) reserve() {
+	path := filepath.Join(j.dir, reserveName)
+	f, err := j.fs.Create(path)
+	if err != nil {
+		return // it is there already, or the disk will say so when it matters
+	}
+	err = f.Reserve(reserveBytes)
+	f.Close()
+	if err != nil {
+		_ = j.fs.Remove(path)
+	}
 }
 
 func (j *Journal) path(prefix string, n uint64) string {
@@ -228,30 +251,29 @@ func (j *Journal) version(path string, number uint64) uint32 {
 	return h.version
 }
 
-// replay hands over the records of one file and returns how long its frames are, and whether their end was found,
-// which only a snapshot has.
+// replay hands over the records of one file and returns how long the file is, and whether an end was found in it, which
+// only a snapshot has.
 func (j *Journal) replay(path string, number uint64, fn func([]byte) error, done *Replayed) (size int64, ended bool, err error) {
 	f, err := j.fs.Open(path, false)
 	if err != nil {
 		return 0, false, fmt.Errorf("buffer: %w", err)
 	}
 	defer f.Close()
-	end, err := f.Size()
-	if err != nil {
+	if size, err = f.Size(); err != nil {
 		return 0, false, fmt.Errorf("buffer: %w", err)
 	}
 	h, ok := j.header(f, number)
 	if ok && h.number != number {
-		return 0, false, nil // nothing of its present life was ever synced
+		return size, false, nil // nothing of its present life was ever synced
 	}
 	if !ok {
-		if end > 0 {
+		if size > 0 {
 			done.Unreadable++
 			j.log.Warn("a journal file has no intact header", "path", path)
 		}
-		return 0, true, nil // nothing more is to be said of it
+		return size, true, nil // nothing more is to be said of it
 	}
-	sc := scanner{f: f, seed: h.seed(), base: 1, off: journalStart, end: end, expect: 1}
+	sc := scanner{f: f, seed: h.seed(), base: 1, off: journalStart, end: size, expect: 1}
 	var whole parts
 	for {
 		fr, ok := sc.next()
@@ -263,7 +285,6 @@ func (j *Journal) replay(path string, number uint64, fn func([]byte) error, done
 			j.log.Warn("journal records are lost", "path", path, "records", gap, "synced", sc.synced)
 		}
 		sc.expect = 1 + uint64(fr.delta)
-		size = sc.off - journalStart
 		payload := fr.payload
 		switch fr.kind {
 		case kindRecords:
@@ -447,7 +468,7 @@ func (j *Journal) adopt(jf *journalFile) (era int, sound bool) {
 	defer j.mu.Unlock()
 	if j.cur != nil {
 		j.logs = append(j.logs, j.cur.number)
-		j.oldBytes += j.cur.off - journalStart
+		j.oldBytes += j.cur.zeroed
 		if !slices.Contains(j.dirty, j.cur) {
 			j.cur.f.Close()
 		}
@@ -582,13 +603,13 @@ func (j *Journal) replaced(log *journalFile) bool {
 	return j.failing == nil && !slices.Contains(j.dirty, log)
 }
 
-// Size returns how long the snapshot and the log since are, in bytes: when the log has grown to a
-// multiple of the snapshot it is time for a new one.
+// Size returns how long the snapshot and the logs since are, in bytes: when the logs have grown to a
+// multiple of the snapshot it is time for a new one. Each opening of the journal begins a log.
 func (j *Journal) Size() (snapshot, log int64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.cur != nil {
-		log = j.cur.off - journalStart
+		log = j.cur.off
 	}
 	return j.snapSize, log + j.oldBytes
 }
@@ -602,10 +623,14 @@ func (j *Journal) Snapshot(write func(emit func(record []byte) error) error) err
 	j.snapMu.Lock()
 	defer j.snapMu.Unlock()
 	j.mu.Lock()
-	closed := j.closed
+	closed, failing := j.closed, j.failing != nil
 	j.mu.Unlock()
 	if closed {
 		return ErrClosed
+	}
+	if failing {
+		_ = j.fs.Remove(filepath.Join(j.dir, reserveName))
+		defer j.reserve()
 	}
 	jf, err := j.next()
 	if err != nil {
@@ -638,7 +663,7 @@ func (j *Journal) Snapshot(write func(emit func(record []byte) error) error) err
 		}
 		return fmt.Errorf("buffer: snapshot: %w", err)
 	}
-	old, oldLogs, keep := j.snapshot, j.logs, j.oldBytes <= maxSegment
+	old, oldLogs, keep := j.snapshot, j.logs, j.oldBytes <= maxSegment && !failing // the space may be short
 	j.snapshot, j.snapSize, j.logs, j.oldBytes = number, size, nil, 0
 	// What the logs before held is in the snapshot.
 	for _, d := range j.dirty {
@@ -731,7 +756,7 @@ func (j *Journal) writeSnapshot(number uint64, write func(func([]byte) error) er
 	if err == nil {
 		err = j.fs.SyncDir(j.dir)
 	}
-	return jf.off - journalStart, err
+	return jf.off, err
 }
 
 // Close syncs the log and lets go of the directory.

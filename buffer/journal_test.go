@@ -259,6 +259,95 @@ func TestJournalDoesNotReplayTheFormerLifeOfALog(t *testing.T) {
 	}
 }
 
+// A smallFS has so much space in a directory and no more.
+type smallFS struct {
+	*buffertest.Disk
+	space int64
+}
+
+func (s smallFS) Create(name string) (buffer.File, error) {
+	f, err := s.Disk.Create(name)
+	return smallFile{f, s}, err
+}
+
+func (s smallFS) Open(name string, write bool) (buffer.File, error) {
+	f, err := s.Disk.Open(name, write)
+	return smallFile{f, s}, err
+}
+
+type smallFile struct {
+	buffer.File
+	fs smallFS
+}
+
+// grow tells whether there is room for a file to be so long.
+func (f smallFile) grow(to int64) error {
+	size, err := f.Size()
+	for _, n := range f.fs.Files(worldDir) {
+		size -= n // of the others, below 0
+	}
+	if to-size > f.fs.space {
+		return syscall.ENOSPC
+	}
+	return err
+}
+
+func (f smallFile) WriteAt(b []byte, off int64) (int, error) {
+	if size, err := f.Size(); err != nil || off+int64(len(b)) > size {
+		if err := f.grow(off + int64(len(b))); err != nil {
+			return 0, err
+		}
+	}
+	return f.File.WriteAt(b, off)
+}
+
+func (f smallFile) Reserve(size int64) error {
+	if err := f.grow(size); err != nil {
+		return err
+	}
+	return f.File.Reserve(size)
+}
+
+// A log that has filled the disk by itself makes room for the snapshot that replaces it, once there is little to keep:
+// nobody else would, on a partition of its own.
+func TestJournalThatFilledItsDiskGoesOn(t *testing.T) {
+	disk := smallFS{buffertest.NewDisk(1), 2 << 20}
+	o := buffer.JournalOptions{Dir: worldDir, FS: disk}
+	j, _, _ := openJournal(t, o)
+	snapshot := func(size int) error {
+		return j.Snapshot(func(emit func([]byte) error) error { return emit(make([]byte, size)) })
+	}
+	for round := range 4 {
+		fill := func() {
+			for j.Append(make([]byte, 10<<10)) == nil {
+			}
+		}
+		fill()
+		if round%2 == 1 { // also for who finds it full
+			if err := j.Close(); err == nil {
+				t.Fatal("closed without an error")
+			}
+			j, _, _ = openJournal(t, o)
+			fill()
+		}
+		if snapshot(1<<20) == nil {
+			t.Fatal("a large snapshot had room")
+		}
+		if err := snapshot(100 << 10); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		if err := errors.Join(j.Append([]byte("x")), j.Sync(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, got, _ := openJournal(t, o); len(got) != 2 || len(got[0]) != 100<<10 || got[1] != "x" {
+		t.Errorf("%d records", len(got))
+	}
+}
+
 // A syncFS has something happen before a log is synced.
 type syncFS struct {
 	buffer.FS
@@ -317,6 +406,31 @@ func TestJournalSnapshotEndsDuringASync(t *testing.T) {
 	}
 	if _, got, _ := openJournal(t, buffer.JournalOptions{Dir: o.Dir}); !slices.Equal(got, []string{"state", "after"}) {
 		t.Errorf("replayed %q", got)
+	}
+}
+
+// Each opening begins a log, and what that takes of the disk counts, however little is in it: an owner that starts again
+// and again must come to a snapshot, too.
+func TestJournalSizeCountsWhatLogsTake(t *testing.T) {
+	disk := buffertest.NewDisk(1)
+	o := buffer.JournalOptions{Dir: worldDir, FS: disk}
+	for range 50 {
+		j, _, _ := openJournal(t, o)
+		if err := j.Append([]byte("a start")); err != nil {
+			t.Fatal(err)
+		}
+		var want int64
+		for name, size := range disk.Files(worldDir) {
+			if strings.HasPrefix(name, "log-") {
+				want += size
+			}
+		}
+		if _, got := j.Size(); got > want || got < want-20<<10 { // of the newest one only what is used counts
+			t.Fatalf("the logs take %d bytes, Size says %d", want, got)
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
