@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"gateway/mqtt"
 	"gateway/mqtt/packet"
@@ -175,6 +177,54 @@ func TestASnapshotThatFailsHarmsNobody(t *testing.T) {
 	}
 	b = start(t, Options{Store: store.crash(true)})
 	join(t, b, mqtt.V311, "sub", persistent)
+}
+
+// A forgetful store has refused a record, and is not made to take it back by a snapshot that fails in the end.
+type forgetful struct {
+	memStore
+	failing atomic.Bool
+	failed  atomic.Int64
+}
+
+func (s *forgetful) Snapshot(write func(put func([]byte) error) error) error {
+	return s.memStore.Snapshot(func(put func([]byte) error) error {
+		if err := write(put); err != nil {
+			return err
+		}
+		if s.failing.Load() {
+			s.failed.Add(1)
+			return errDisk
+		}
+		return nil
+	})
+}
+
+// What the store refused is not there until a snapshot has succeeded: nothing is acknowledged because one was tried.
+func TestASnapshotThatFailsMendsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &forgetful{}
+		b := start(t, Options{Store: store})
+		sub, _ := piped(t, b, mqtt.V311, "sub", persistent)
+		sub.subscribed("t", 1)
+		sub.leave()
+		pub, _ := piped(t, b, mqtt.V311, "pub")
+		store.failing.Store(true)
+		store.setBroken(true)
+		pub.send(&packet.Publish{Topic: "t", QoS: 1, ID: 1, Payload: []byte("x")})
+		synctest.Wait()
+		store.setBroken(false)
+		time.Sleep(10 * retryPause)
+		synctest.Wait()
+		if store.failed.Load() < 5 {
+			t.Errorf("%d attempts", store.failed.Load())
+		}
+		pub.silence()
+		store.failing.Store(false)
+		time.Sleep(2 * retryPause)
+		expect[*packet.Puback](pub)
+		sub, _ = piped(t, start(t, Options{Store: store.crash(true)}), mqtt.V311, "sub", persistent)
+		sub.message("t", "x")
+	})
 }
 
 // unsubscribe ends a subscription as onUnsubscribe does. It needs s.mu.

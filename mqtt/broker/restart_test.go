@@ -52,46 +52,94 @@ func TestExpiryGoesOnOverARestart(t *testing.T) {
 			"down for unknown time":             {true, 10 * time.Minute, 1000 * time.Minute, 10 * time.Minute, false},
 			"runs too long, but for the reboot": {true, 60 * time.Minute, 1000 * time.Minute, 60 * time.Minute, true},
 		} {
-			t.Run(how+", "+name, func(t *testing.T) {
+			for _, snapshot := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, %s, snapshot %t", how, name, snapshot), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						m := &machine{store: &memStore{}, boot: "first", booted: time.Now()}
+						brief := func(p *packet.Connect) {
+							p.CleanStart = false
+							p.Properties.SetSessionExpiry(6000)
+						}
+						expiring := func(p *packet.Publish) { p.Properties.SetMessageExpiry(6000) }
+						m.runs(t, how, func(b *Broker) {
+							s, _ := piped(t, b, mqtt.V5, "brief", brief)
+							s.leave()
+							s, _ = piped(t, b, mqtt.V5, "long", persistent)
+							s.subscribed("queued", 1)
+							s.leave()
+							pub, _ := piped(t, b, mqtt.V5, "pub")
+							pub.publish("queued", "x", 1, expiring)
+							pub.publish("retained", "x", 1, expiring, asRetained)
+							if snapshot {
+								if err := b.journal.snapshot(); err != nil {
+									t.Fatal(err)
+								}
+							}
+							time.Sleep(c.run)
+							synctest.Wait()
+						})
+						m.down(c.down, c.reboot)
+						m.runs(t, "stop", func(b *Broker) {
+							time.Sleep(c.then)
+							synctest.Wait()
+							if _, ack := piped(t, b, mqtt.V5, "brief", brief); ack.SessionPresent == c.gone {
+								t.Errorf("the session is there: %t", ack.SessionPresent)
+							}
+							left := func(p *peer, topic string) {
+								t.Helper()
+								if c.gone {
+									p.silence()
+								} else if m := p.message(topic, "x"); m.Properties.MessageExpiry == 0 || m.Properties.MessageExpiry > 5400 {
+									t.Errorf("%s says that it lives for another %d s", topic, m.Properties.MessageExpiry)
+								}
+							}
+							s, _ := piped(t, b, mqtt.V5, "long", persistent)
+							left(s, "queued")
+							s, _ = piped(t, b, mqtt.V5, "late")
+							s.subscribed("retained", 0)
+							left(s, "retained")
+						})
+					})
+				})
+			}
+		}
+	}
+}
+
+// A session that has a connection does not age, and of one that lost it in a crash the interval begins with that: not with
+// an earlier loss.
+func TestAConnectedSessionDoesNotAge(t *testing.T) {
+	for how := range endings {
+		for _, snapshot := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, snapshot %t", how, snapshot), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					m := &machine{store: &memStore{}, boot: "first", booted: time.Now()}
 					brief := func(p *packet.Connect) {
 						p.CleanStart = false
-						p.Properties.SetSessionExpiry(6000)
+						p.Properties.SetSessionExpiry(100)
 					}
-					expiring := func(p *packet.Publish) { p.Properties.SetMessageExpiry(6000) }
 					m.runs(t, how, func(b *Broker) {
 						s, _ := piped(t, b, mqtt.V5, "brief", brief)
 						s.leave()
-						s, _ = piped(t, b, mqtt.V5, "long", persistent)
-						s.subscribed("queued", 1)
-						s.leave()
-						pub, _ := piped(t, b, mqtt.V5, "pub")
-						pub.publish("queued", "x", 1, expiring)
-						pub.publish("retained", "x", 1, expiring, asRetained)
-						time.Sleep(c.run)
-						synctest.Wait()
-					})
-					m.down(c.down, c.reboot)
-					m.runs(t, "stop", func(b *Broker) {
-						time.Sleep(c.then)
-						synctest.Wait()
-						if _, ack := piped(t, b, mqtt.V5, "brief", brief); ack.SessionPresent == c.gone {
-							t.Errorf("the session is there: %t", ack.SessionPresent)
-						}
-						left := func(p *peer, topic string) {
-							t.Helper()
-							if c.gone {
-								p.silence()
-							} else if m := p.message(topic, "x"); m.Properties.MessageExpiry == 0 || m.Properties.MessageExpiry > 5400 {
-								t.Errorf("%s says that it lives for another %d s", topic, m.Properties.MessageExpiry)
+						time.Sleep(50 * time.Second)
+						s, _ = piped(t, b, mqtt.V5, "brief", brief)
+						time.Sleep(1000 * time.Second)
+						s.silence()
+						if snapshot {
+							if err := b.journal.snapshot(); err != nil {
+								t.Fatal(err)
 							}
 						}
-						s, _ := piped(t, b, mqtt.V5, "long", persistent)
-						left(s, "queued")
-						s, _ = piped(t, b, mqtt.V5, "late")
-						s.subscribed("retained", 0)
-						left(s, "retained")
+						time.Sleep(2 * time.Second)
+						synctest.Wait()
+					})
+					m.down(50*time.Second, false)
+					m.runs(t, "stop", func(b *Broker) {
+						s, ack := piped(t, b, mqtt.V5, "brief", brief)
+						if !ack.SessionPresent {
+							t.Error("expired 50 s after its connection was lost, of 100")
+						}
+						s.leave()
 					})
 				})
 			})
@@ -184,27 +232,80 @@ func TestWillDelayGoesOnOverARestart(t *testing.T) {
 // After a crash a client is sent again what it had not acknowledged, with the same identifiers and DUP
 // [MQTT-4.4.0-1] [MQTT-3.3.1-1], and nothing of what it had.
 func TestAcknowledgedMessagesStayAcknowledgedAfterACrash(t *testing.T) {
-	store := &memStore{}
-	b, stop := startStop(t, Options{Store: store, SyncWindow: time.Hour})
-	sub := join(t, b, mqtt.V311, "sub", persistent)
-	sub.subscribed("t", 1)
-	pub := join(t, b, mqtt.V311, "pub")
-	ids := map[string]uint16{}
-	for _, m := range []string{"one", "two", "three"} {
-		pub.publish("t", m, 1)
-		ids[m] = sub.message("t", m).ID
-	}
-	sub.send(&packet.Puback{ID: ids["one"]}, &packet.Puback{ID: ids["three"]})
-	sub.silence() // the acknowledgements have been handled
-	crashed := store.crash(false)
-	stop()
+	for _, snapshot := range []bool{false, true} {
+		store := &memStore{}
+		b, stop := startStop(t, Options{Store: store, SyncWindow: time.Hour})
+		sub := join(t, b, mqtt.V311, "sub", persistent)
+		sub.subscribed("t", 1)
+		pub := join(t, b, mqtt.V311, "pub")
+		ids := map[string]uint16{}
+		for _, m := range []string{"one", "two", "three"} {
+			pub.publish("t", m, 1)
+			ids[m] = sub.message("t", m).ID
+		}
+		sub.send(&packet.Puback{ID: ids["one"]}, &packet.Puback{ID: ids["three"]})
+		sub.silence() // the acknowledgements have been handled
+		if snapshot {
+			if err := b.journal.snapshot(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		crashed := store.crash(false)
+		stop()
 
-	b = start(t, Options{Store: crashed})
-	sub = join(t, b, mqtt.V311, "sub", persistent)
-	if m := sub.message("t", "two"); m.ID != ids["two"] || !m.Dup {
-		t.Errorf("came again with identifier %d and dup %t, want %d and true", m.ID, m.Dup, ids["two"])
+		b = start(t, Options{Store: crashed})
+		sub = join(t, b, mqtt.V311, "sub", persistent)
+		if m := sub.message("t", "two"); m.ID != ids["two"] || !m.Dup {
+			t.Errorf("snapshot %t: came again with identifier %d and dup %t, want %d and true", snapshot, m.ID, m.Dup, ids["two"])
+		}
+		sub.silence()
 	}
-	sub.silence()
+}
+
+// Sessions, messages and wills have numbers that are never used again, also after a restart: the store tells them apart
+// by these.
+func TestNumbersGoOnOverRestarts(t *testing.T) {
+	for _, snapshot := range []bool{false, true} {
+		store := &memStore{}
+		run := func(id, payload string) *Broker {
+			b := start(t, Options{Store: store})
+			sub := join(t, b, mqtt.V5, id, persistent)
+			sub.subscribed("t", 1)
+			sub.leave()
+			mortal := func(when string) {
+				p := join(t, b, mqtt.V5, id+when, persistent, willOf("will", id, func(w *packet.Will) { w.Properties.SetWillDelay(1000) }))
+				p.drop()
+				until(t, "it is gone", func() bool { return b.Stats().Connected == 0 })
+			}
+			mortal("before")
+			pub := join(t, b, mqtt.V5, "pub")
+			pub.publish("t", payload, 1)
+			pub.leave()
+			mortal("after")
+			if snapshot {
+				if err := b.journal.snapshot(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.journal.sync()
+			return b
+		}
+		run("one", "first")
+		store = store.crash(false)
+		run("two", "second")
+		store = store.crash(false)
+		b := start(t, Options{Store: store})
+		if n := len(b.journal.wills.all); n != 4 {
+			t.Errorf("snapshot %t: %d wills are left, want 4", snapshot, n)
+		}
+		for id, want := range map[string][]string{"one": {"first", "second"}, "two": {"second"}} {
+			sub := join(t, b, mqtt.V5, id, persistent)
+			for _, payload := range want {
+				sub.message("t", payload)
+			}
+			sub.silence()
+		}
+	}
 }
 
 // A will that waits in a persistent session's queue is a message like others: acknowledged, it does not come
