@@ -40,7 +40,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // result is the user name of CONNECT.
 func serveMQTT(nc net.Conn) (user string) {
 	defer nc.Close()
-	nc.SetDeadline(time.Now().Add(10 * time.Second))
+	nc.SetDeadline(time.Now().Add(time.Minute))
 	r := packet.NewReader(nc, 0, nil)
 	v := mqtt.V5
 	for {
@@ -102,7 +102,7 @@ func deliver(t *testing.T, o Options) error {
 	if o.Proxy == nil {
 		o.Proxy = noProxy
 	}
-	o.Version = mqtt.V5
+	o.Version, o.ConnectTimeout, o.WriteTimeout = mqtt.V5, time.Minute, time.Minute
 	failed := make(chan error, 100)
 	o.OnState = func(s State) {
 		if s.Err != nil {
@@ -113,7 +113,7 @@ func deliver(t *testing.T, o Options) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	ended := make(chan struct{})
 	go func() { c.Run(ctx); close(ended) }()
 	defer func() { cancel(); <-ended }()
