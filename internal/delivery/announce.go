@@ -44,11 +44,7 @@ func NewAnnouncer(pub Publisher, log *slog.Logger) *Announcer {
 // Set says what a topic is to hold.
 func (a *Announcer) Set(topic, payload string) {
 	a.mu.Lock()
-	x := a.topics[topic]
-	if x == nil {
-		x = &announcement{}
-		a.topics[topic] = x
-	}
+	x := a.topic(topic)
 	changed := !x.told && x.payload == "" || x.payload != payload
 	if changed {
 		x.payload, x.told, x.clear = payload, false, false
@@ -63,9 +59,20 @@ func (a *Announcer) Set(topic, payload string) {
 // [MQTT-3.3.1-6]. It is said once.
 func (a *Announcer) Clear(topic string) {
 	a.mu.Lock()
-	a.topics[topic] = &announcement{clear: true}
+	x := a.topic(topic)
+	x.payload, x.told, x.clear = "", false, true
 	a.mu.Unlock()
 	a.poke()
+}
+
+// topic is the entry of a topic. There is one as long as a message of it is on its way.
+func (a *Announcer) topic(name string) *announcement {
+	x := a.topics[name]
+	if x == nil {
+		x = &announcement{}
+		a.topics[name] = x
+	}
+	return x
 }
 
 // Cleared returns the topics of which the broker has forgotten what it retained since it was last called.

@@ -126,6 +126,14 @@ func TestOneAnnouncementOfATopicIsOnItsWayAtATime(t *testing.T) {
 	want()
 	a.Link(true)
 	want("state=newest")
+	a.Clear("state")
+	want() // the one before it might arrive after it, and stay
+	pending[2](nil)
+	want("state=")
+	pending[3](nil)
+	if gone := a.Cleared(); len(gone) != 1 {
+		t.Errorf("cleared: %q", gone)
+	}
 }
 
 // AWS IoT Core hangs up on a topic that its policy does not allow. Samples must get through all the same.
