@@ -2,9 +2,12 @@ package buffer_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -656,5 +659,32 @@ func TestJournalStepsOverAFlippedBit(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+	}
+}
+
+// What a later version has written is refused, and left as it is.
+func TestJournalOfALaterVersionIsLeftAlone(t *testing.T) {
+	disk := buffertest.NewDisk(1)
+	o := buffer.JournalOptions{Dir: worldDir, FS: disk}
+	j, _, _ := openJournal(t, o)
+	if err := errors.Join(j.Append([]byte("x")), j.Close()); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(worldDir, "log-0000000000000001")
+	b := disk.Contents(path)
+	for _, at := range []int{0, 2048} { // both headers
+		h := b[at : at+64]
+		binary.LittleEndian.PutUint32(h[8:], 99)
+		table := crc32.MakeTable(crc32.Castagnoli)
+		binary.LittleEndian.PutUint32(h[12:], crc32.Update(crc32.Checksum(h[:12], table), table, h[16:]))
+	}
+	disk.Put(path, b)
+	before := disk.Files(worldDir)
+	_, _, err := buffer.OpenJournal(o, func([]byte) error { return nil })
+	if newer := new(buffer.ErrNewer); !errors.As(err, &newer) || newer.Version != 99 {
+		t.Errorf("opened: %v", err)
+	}
+	if after := disk.Files(worldDir); !maps.Equal(before, after) || !bytes.Equal(disk.Contents(path), b) {
+		t.Errorf("files before %v, after %v", before, after)
 	}
 }
