@@ -45,7 +45,7 @@ type Options struct {
 	// Linked, if not nil, is called once the connections have been started and before anything is
 	// delivered; its error ends Run.
 	Linked func(ctx context.Context) error
-	// Started, if not nil, is called when all parts have been started.
+	// Started, if not nil, is called when all parts have been started, and the broker has tried to listen.
 	Started func()
 	// Clocks are where times come from; nil: the machine's own.
 	Clocks clock.Source
@@ -242,6 +242,12 @@ func (g *Gateway) Run(ctx context.Context) error {
 		start(failed, g.polls()...),
 	)
 	if g.o.Started != nil {
+		if g.broker != nil { // who is started after us finds it listening, or learns why it is not
+			select {
+			case <-g.broker.Tried():
+			case <-ctx.Done():
+			}
+		}
 		g.o.Started()
 	}
 	var err error

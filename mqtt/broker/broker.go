@@ -29,6 +29,7 @@ type Broker struct {
 	listeners map[net.Listener]struct{}
 	addrs     []net.Addr    // of Options.Listen; nil: not listening
 	faults    []error       // of Options.Listen; nil: listening, or not tried yet
+	tried     chan struct{} // closed when each of Options.Listen was tried once
 	room      chan struct{} // there may be some again for a connection
 	closed    atomic.Bool
 	tasks     sync.WaitGroup // goroutines of connections and their outputs
@@ -73,6 +74,7 @@ func New(o Options) (*Broker, error) {
 		listeners: make(map[net.Listener]struct{}),
 		addrs:     make([]net.Addr, len(o.Listen)),
 		faults:    make([]error, len(o.Listen)),
+		tried:     make(chan struct{}),
 		room:      make(chan struct{}, 1),
 
 		connecting: packet.NewBudget(o.Limits.ConnectBytes),
@@ -101,10 +103,19 @@ func (b *Broker) Run(ctx context.Context) error {
 		b.publishWill(w.will, nil)
 	}
 	b.due = nil
-	var own sync.WaitGroup
+	var own, tries sync.WaitGroup
+	tries.Add(len(b.opt.Listen))
 	for i := range b.opt.Listen {
-		own.Go(func() { b.listen(ctx, i) })
+		own.Go(func() {
+			tried := sync.OnceFunc(tries.Done)
+			defer tried()
+			b.listen(ctx, i, tried)
+		})
 	}
+	own.Go(func() {
+		tries.Wait()
+		close(b.tried)
+	})
 	housekeeping, end := context.WithCancel(context.Background())
 	var keepers sync.WaitGroup
 	keepers.Go(func() { b.housekeep(housekeeping) })
@@ -123,6 +134,9 @@ func (b *Broker) Run(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Tried is closed when Run has tried each address of Options.Listen once: it listens, or Faults says why not.
+func (b *Broker) Tried() <-chan struct{} { return b.tried }
 
 // shutdown closes the listeners and all connections.
 func (b *Broker) shutdown() {

@@ -54,7 +54,7 @@ const (
 )
 
 // listen serves one listener of the Options, and goes on trying while its address is taken.
-func (b *Broker) listen(ctx context.Context, i int) {
+func (b *Broker) listen(ctx context.Context, i int, tried func()) {
 	l := b.opt.Listen[i]
 	pause := minListenPause
 	last := ""
@@ -64,6 +64,7 @@ func (b *Broker) listen(ctx context.Context, i int) {
 			pause, last = minListenPause, ""
 			b.log.Info("listening", "address", ln.Addr(), "tls", l.TLS != nil, "websocket", l.WebSocket)
 			b.setAddr(i, ln.Addr(), nil)
+			tried()
 			err = b.Serve(ln)
 			b.setAddr(i, nil, err)
 			if errors.Is(err, ErrClosed) {
@@ -83,6 +84,7 @@ func (b *Broker) listen(ctx context.Context, i int) {
 			b.log.Error("cannot listen; going on without", args...)
 			b.setAddr(i, nil, err)
 		}
+		tried()
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
