@@ -144,11 +144,22 @@ func serverSaysAt(t *testing.T, v mqtt.Version, early bool, stream []byte, want 
 // sync sees that the client has read all that was sent, and lives: it answers what has no other meaning.
 func (c *fakeConn) sync() {
 	c.t.Helper()
-	go c.send(&packet.Pubrel{ID: 777})
+	b, err := (&packet.Pubrel{ID: 777}).Append(nil, c.v)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	sent := make(chan error, 1)
+	go func() { // the client may have to write before it reads on
+		_, err := c.nc.Write(b)
+		sent <- err
+	}()
 	for {
 		if p, ok := c.next().(*packet.Pubcomp); ok && p.ID == 777 {
-			return
+			break
 		}
+	}
+	if err := <-sent; err != nil {
+		c.t.Fatalf("writing to the client: %v", err)
 	}
 }
 
