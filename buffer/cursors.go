@@ -268,13 +268,15 @@ type cursorFile struct {
 	failing   error // of the last attempt to write
 }
 
-// cursorsMoved says that what the file holds has changed. Queue.mu is held.
+// changed says that what the file holds has changed; whoever looks next finds it. Queue.mu is held.
+func (c *cursorFile) changed() { c.dirty, c.unwritten = true, true }
+
+// cursorsMoved is changed, and sees to it that somebody looks.
 func (q *Queue) cursorsMoved() {
-	q.cur.dirty = true
 	if !q.cur.unwritten {
-		q.cur.unwritten = true
 		q.wakeRun()
 	}
+	q.cur.changed()
 }
 
 // loadCursors reads the better of the two slots, and tells which one that is. found is false when there

@@ -67,7 +67,7 @@ func (q *Queue) tookLate(c *Consumer, seq uint64) {
 	}
 	delete(c.late, seq)
 	c.lost--
-	q.cur.dirty, q.cur.unwritten = true, true
+	q.cur.changed()
 	if q.late == nil {
 		q.late = map[lateKind]int64{}
 	}
@@ -77,7 +77,7 @@ func (q *Queue) tookLate(c *Consumer, seq uint64) {
 func (q *Queue) lost(c *Consumer, r span, why LossReason) {
 	n := int64(r.last-r.first) + 1
 	c.lost += n
-	q.cur.dirty, q.cur.unwritten = true, true // nobody is woken for it
+	q.cur.changed() // nobody is woken for it
 	l := Loss{Consumer: c.name, First: q.id(r.first), Last: q.id(r.last), Count: n, Reason: why}
 	// A ring that overflows loses one record at a time; one report will do.
 	for i := len(q.losses) - 1; i >= 0 && i >= len(q.losses)-2*len(q.consumers); i-- {
@@ -110,7 +110,7 @@ func (q *Queue) report() {
 	losses, late := q.losses, q.late
 	q.losses, q.late = nil, nil
 	if len(losses) > 0 {
-		q.cur.dirty, q.cur.unwritten = true, true // until they are reported they stand in the cursors file
+		q.cur.changed() // until they are reported they stand in the cursors file
 	}
 	q.mu.Unlock()
 	for _, l := range losses {

@@ -90,10 +90,7 @@ func TestAnAcknowledgementOfEveryMessageAcknowledgesTheSample(t *testing.T) {
 func TestARefusedSampleIsSetAsideAndSentAgainOnRequest(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		letters, err := OpenLetters(dir, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		letters := openLetters(t, dir, 0)
 		q, b := newFakeQueue(), newFakeBroker(time.Millisecond)
 		b.set(func(m *mqtt.Message) error {
 			if strings.Contains(string(m.Payload), `"n":3,`) {
@@ -157,10 +154,7 @@ func (s *strict) Publish(ctx context.Context, m *mqtt.Message, done func(error))
 func TestATopicThatIsAlwaysRefusedIsBarred(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		letters, err := OpenLetters(dir, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		letters := openLetters(t, dir, 0)
 		q, b := newFakeQueue(), newFakeBroker(time.Millisecond)
 		tried := 0
 		forbid := func(m *mqtt.Message) error {
@@ -218,10 +212,7 @@ func TestATopicThatIsAlwaysRefusedIsBarred(t *testing.T) {
 func TestAMessageThatThePublisherDoesNotTakeIsSetAside(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		letters, err := OpenLetters(dir, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		letters := openLetters(t, dir, 0)
 		q, b := newFakeQueue(), &strict{fakeBroker: newFakeBroker(time.Millisecond)}
 		d := run(t, Options{Letters: letters}, q, b, format.Options{})
 		for i := range 10 {
@@ -241,10 +232,7 @@ func TestAMessageThatThePublisherDoesNotTakeIsSetAside(t *testing.T) {
 func TestARecordThatCannotBeReadIsSetAside(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		letters, err := OpenLetters(dir, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		letters := openLetters(t, dir, 0)
 		q, b := newFakeQueue(), newFakeBroker(time.Millisecond)
 		q.append("a", 1)
 		q.appendRaw([]byte("junk"), nil)
@@ -261,10 +249,7 @@ func TestARecordThatCannotBeReadIsSetAside(t *testing.T) {
 func TestADestinationWithoutPermissionKeepsItsBacklog(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		letters, err := OpenLetters(dir, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		letters := openLetters(t, dir, 0)
 		q, b := newFakeQueue(), newFakeBroker(time.Millisecond)
 		b.set(func(*mqtt.Message) error { return refusedBy(mqtt.NotAuthorized) })
 		d := run(t, Options{Letters: letters, Order: OldestFirst}, q, b, format.Options{})
@@ -656,10 +641,7 @@ func TestABrokerThatAcknowledgesNothingIsLeft(t *testing.T) {
 func TestOneBadSampleOfABatchDoesNotTakeTheOthersWithIt(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		letters, err := OpenLetters(dir, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		letters := openLetters(t, dir, 0)
 		q, b := newFakeQueue(), newFakeBroker(time.Millisecond)
 		b.set(func(m *mqtt.Message) error {
 			if strings.Contains(string(m.Payload), `"n":7,`) {
@@ -691,10 +673,7 @@ func TestOneBadSampleOfABatchDoesNotTakeTheOthersWithIt(t *testing.T) {
 func TestWhatWasDeliveredIsCountedByTheQueue(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		letters, err := OpenLetters(dir, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		letters := openLetters(t, dir, 0)
 		q, b := newFakeQueue(), newFakeBroker(time.Millisecond)
 		b.set(func(m *mqtt.Message) error {
 			if m.Topic == "g/refused" {

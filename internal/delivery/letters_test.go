@@ -24,11 +24,7 @@ func TestALetterNeverTakesTheNumberOfAnother(t *testing.T) {
 	dir := t.TempDir()
 	put := func(reason string) {
 		t.Helper()
-		l, err := OpenLetters(dir, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := l.Put([]Letter{{Reason: reason}}); err != nil {
+		if err := openLetters(t, dir, 0).Put([]Letter{{Reason: reason}}); err != nil {
 			t.Fatal(err)
 		}
 	}

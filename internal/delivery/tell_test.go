@@ -150,10 +150,7 @@ func TestWhereRetainingIsRefusedSchemasAreNotRetained(t *testing.T) {
 func TestARefusedSchemaHoldsUpNoSample(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		letters, err := OpenLetters(dir, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		letters := openLetters(t, dir, 0)
 		q, b := newFakeQueue(), newFakeBroker(time.Millisecond)
 		tried := 0
 		b.set(func(m *mqtt.Message) error {
@@ -256,10 +253,7 @@ func (b *hangingBroker) Withdraw() {
 func TestABrokerThatHangsUpOnSchemasGetsTheSamples(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		letters, err := OpenLetters(dir, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		letters := openLetters(t, dir, 0)
 		q, b := newFakeQueue(), &hangingBroker{}
 		d := run(t, Options{Letters: letters}, q, b, format.Options{Kind: format.CBOR})
 		b.link = d.Link

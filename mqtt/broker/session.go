@@ -73,34 +73,22 @@ type deliveries struct {
 	n           int
 }
 
-func (l *deliveries) push(d *delivery) {
-	d.prev, d.next = l.last, nil
-	if l.last == nil {
-		l.first = d
-	} else {
-		l.last.next = d
-	}
-	l.last = d
-	l.n++
-}
+func (l *deliveries) push(d *delivery)    { l.insert(d, nil) }
+func (l *deliveries) unshift(d *delivery) { l.insert(d, l.first) }
 
-func (l *deliveries) unshift(d *delivery) {
-	if l.first == nil {
-		l.push(d)
-	} else {
-		l.insert(d, l.first)
-	}
-}
-
-// insert puts d in front of at.
+// insert puts d in front of at, and where that is nil at the end.
 func (l *deliveries) insert(d, at *delivery) {
-	d.prev, d.next = at.prev, at
-	if at.prev == nil {
-		l.first = d
+	d.prev, d.next = l.last, at
+	if at != nil {
+		d.prev, at.prev = at.prev, d
 	} else {
-		at.prev.next = d
+		l.last = d
 	}
-	at.prev = d
+	if d.prev != nil {
+		d.prev.next = d
+	} else {
+		l.first = d
+	}
 	l.n++
 }
 
